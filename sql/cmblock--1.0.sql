@@ -12,3 +12,284 @@ COMMENT ON SCHEMA cmblock IS 'cmblock: refuse clients that are no longer trusted
 -- Types
 -- ---------------------------------------------------------------------------------------------
 
+-- ---------------------------------------------------------------------------------------------
+-- Tables
+--
+-- Rows of client and certificate have a single writer, the assigned site, and end in the same columns:
+--   version      grows by one with every change
+--   origin_site  the site that wrote this version
+--   change_xid   the transaction that wrote it here: what replication asks for
+--   changed_by, changed_at   who (the login role) and when, at the origin site
+-- The guard stamps them; a caller never does.
+-- ---------------------------------------------------------------------------------------------
+
+CREATE TABLE cmblock.this_site (
+	only_row    boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+	code        cmblock.site_code NOT NULL,
+	kind        cmblock.site_kind NOT NULL,
+	hierarchy   uuid NOT NULL,
+	parent      cmblock.site_code,
+	set_up_by   text NOT NULL,
+	set_up_at   timestamptz NOT NULL,
+	CHECK (CASE kind
+	           WHEN 'central' THEN parent IS NULL
+	           WHEN 'secondary' THEN parent IS NOT NULL
+	           ELSE true
+	       END)
+);
+COMMENT ON TABLE cmblock.this_site IS 'who this database is: one row, written by setup_site';
+
+CREATE TABLE cmblock.site (
+	code        cmblock.site_code PRIMARY KEY,
+	kind        cmblock.site_kind NOT NULL,
+	parent      cmblock.site_code,
+	retired_at  timestamptz,
+	version     bigint NOT NULL,
+	origin_site cmblock.site_code NOT NULL,
+	change_xid  xid8 NOT NULL,
+	changed_by  text NOT NULL,
+	changed_at  timestamptz NOT NULL
+);
+CREATE INDEX site_change_xid ON cmblock.site (change_xid);
+COMMENT ON TABLE cmblock.site IS 'the sites of the hierarchy; codes of retired sites stay';
+
+CREATE TABLE cmblock.client (
+	smsid            cmblock.smsid PRIMARY KEY,
+	name             text NOT NULL CHECK (length(name) BETWEEN 1 AND 255),
+	kind             cmblock.client_kind NOT NULL,
+	assigned_site    cmblock.site_code NOT NULL,
+	hardware_id      text CHECK (length(hardware_id) BETWEEN 1 AND 255),
+	approval         smallint NOT NULL CHECK (approval BETWEEN 0 AND 2),
+	isv_proxied      boolean NOT NULL,
+	registered_at    timestamptz NOT NULL,
+	deleted_at       timestamptz,
+	blocked          boolean NOT NULL,
+	block_reason     text CHECK (length(block_reason) <= 1000),
+	block_ticket     text CHECK (length(block_ticket) <= 255),
+	block_changed_by text,
+	block_changed_at timestamptz,
+	version          bigint NOT NULL,
+	origin_site      cmblock.site_code NOT NULL,
+	change_xid       xid8 NOT NULL,
+	changed_by       text NOT NULL,
+	changed_at       timestamptz NOT NULL,
+	CHECK (NOT (blocked AND isv_proxied)),
+	CHECK (NOT blocked OR block_changed_at IS NOT NULL)
+);
+CREATE INDEX client_change_xid ON cmblock.client (change_xid);
+CREATE INDEX client_hardware_id ON cmblock.client (hardware_id);
+CREATE INDEX client_blocked ON cmblock.client (smsid) WHERE blocked;
+CREATE INDEX client_blocked_name ON cmblock.client (lower(name)) WHERE blocked;
+COMMENT ON TABLE cmblock.client IS 'the clients of the hierarchy with their block state; a deleted client leaves its row';
+COMMENT ON COLUMN cmblock.client.approval IS '0 not approved, 1 approved, 2 not applicable';
+COMMENT ON COLUMN cmblock.client.isv_proxied IS 'reaches the site through an ISV proxy certificate, so it cannot be blocked itself';
+COMMENT ON COLUMN cmblock.client.block_changed_by IS 'the login role that blocked or unblocked it last';
+
+CREATE TABLE cmblock.certificate (
+	sha256           cmblock.thumbprint PRIMARY KEY CHECK (octet_length(sha256::bytea) = 32),
+	sha1             cmblock.thumbprint NOT NULL CHECK (octet_length(sha1::bytea) = 20),
+	type             cmblock.certificate_type NOT NULL,
+	client           cmblock.smsid,
+	assigned_site    cmblock.site_code NOT NULL,
+	subject          text NOT NULL,
+	issuer           text NOT NULL,
+	serial           cmblock.certificate_serial NOT NULL,
+	not_before       timestamptz NOT NULL,
+	not_after        timestamptz NOT NULL,
+	self_signed      boolean NOT NULL,
+	key_sha256       cmblock.thumbprint NOT NULL,
+	der              bytea NOT NULL,
+	registered_at    timestamptz NOT NULL,
+	deleted_at       timestamptz,
+	blocked          boolean NOT NULL,
+	block_reason     text CHECK (length(block_reason) <= 1000),
+	block_ticket     text CHECK (length(block_ticket) <= 255),
+	block_changed_by text,
+	block_changed_at timestamptz,
+	version          bigint NOT NULL,
+	origin_site      cmblock.site_code NOT NULL,
+	change_xid       xid8 NOT NULL,
+	changed_by       text NOT NULL,
+	changed_at       timestamptz NOT NULL,
+	CHECK ((type = 'client') = (client IS NOT NULL)),
+	CHECK (NOT blocked OR block_changed_at IS NOT NULL)
+);
+CREATE INDEX certificate_change_xid ON cmblock.certificate (change_xid);
+CREATE INDEX certificate_sha1 ON cmblock.certificate (sha1);
+CREATE INDEX certificate_client ON cmblock.certificate (client);
+CREATE INDEX certificate_key ON cmblock.certificate (key_sha256);
+COMMENT ON TABLE cmblock.certificate IS 'the certificates the hierarchy knows, each with a block state of its own';
+COMMENT ON COLUMN cmblock.certificate.key_sha256 IS 'SHA-256 of the SubjectPublicKeyInfo';
+
+CREATE TYPE cmblock.block_action AS ENUM ('blocked', 'unblocked', 'reassigned', 'deleted');
+COMMENT ON TYPE cmblock.block_action IS 'what a row of block_event records';
+
+CREATE TABLE cmblock.block_event (
+	id               bigint PRIMARY KEY,
+	action           cmblock.block_action NOT NULL,
+	client           cmblock.smsid,
+	certificate      cmblock.thumbprint,
+	site             cmblock.site_code NOT NULL,
+	to_site          cmblock.site_code,
+	reason           text,
+	ticket           text,
+	actor            text NOT NULL,
+	at               timestamptz NOT NULL,
+	client_address   text,
+	application_name text,
+	version          bigint NOT NULL,
+	previous_hash    bytea NOT NULL CHECK (octet_length(previous_hash) = 32),
+	hash             bytea NOT NULL CHECK (octet_length(hash) = 32),
+	CHECK (num_nonnulls(client, certificate) = 1)
+);
+CREATE INDEX block_event_client ON cmblock.block_event (client);
+CREATE INDEX block_event_certificate ON cmblock.block_event (certificate);
+COMMENT ON TABLE cmblock.block_event IS 'who blocked, unblocked, reassigned or deleted what at this site: append-only, each row chained to the one before by SHA-256';
+COMMENT ON COLUMN cmblock.block_event.id IS 'place in the chain: 1, 2, 3 ... without a gap';
+COMMENT ON COLUMN cmblock.block_event.hash IS 'SHA-256 over previous_hash and the fields of this row (docs/security.md)';
+
+-- ---------------------------------------------------------------------------------------------
+-- Sites
+-- ---------------------------------------------------------------------------------------------
+
+CREATE FUNCTION cmblock.setup_site(code cmblock.site_code, kind cmblock.site_kind,
+		hierarchy uuid DEFAULT gen_random_uuid(), parent cmblock.site_code DEFAULT NULL) RETURNS void
+	AS 'MODULE_PATHNAME', 'cmblock_setup_site' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION cmblock.setup_site IS 'says who this database is; a stand-alone primary needs nothing more';
+
+CREATE FUNCTION cmblock.add_site(code cmblock.site_code, kind cmblock.site_kind, parent cmblock.site_code) RETURNS void
+	AS 'MODULE_PATHNAME', 'cmblock_add_site' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION cmblock.add_site IS 'adds a site below this one to the hierarchy';
+
+CREATE FUNCTION cmblock.retire_site(code cmblock.site_code) RETURNS void
+	AS 'MODULE_PATHNAME', 'cmblock_retire_site' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION cmblock.retire_site IS 'takes a site below this one out of the hierarchy; its code stays known';
+
+-- ---------------------------------------------------------------------------------------------
+-- The guard: only the assigned primary site changes a row
+-- ---------------------------------------------------------------------------------------------
+
+CREATE FUNCTION cmblock.guard_row() RETURNS trigger
+	AS 'MODULE_PATHNAME', 'cmblock_guard_row' LANGUAGE C;
+COMMENT ON FUNCTION cmblock.guard_row() IS 'trigger of client and certificate: lets only the assigned primary site write, and stamps the row';
+
+CREATE FUNCTION cmblock.guard_assigned_site() RETURNS trigger
+	AS 'MODULE_PATHNAME', 'cmblock_guard_assigned_site' LANGUAGE C;
+COMMENT ON FUNCTION cmblock.guard_assigned_site() IS 'trigger for a table of your own: only the primary site named in the column that is its argument may write a row';
+
+CREATE FUNCTION cmblock.guard_command_table() RETURNS trigger
+	AS 'MODULE_PATHNAME', 'cmblock_guard_command_table' LANGUAGE C;
+COMMENT ON FUNCTION cmblock.guard_command_table() IS 'trigger of this_site, site and block_event: lets only cmblock''s own commands write';
+
+CREATE FUNCTION cmblock.guard_truncate() RETURNS trigger
+	AS 'MODULE_PATHNAME', 'cmblock_guard_truncate' LANGUAGE C;
+COMMENT ON FUNCTION cmblock.guard_truncate() IS 'trigger: refuses TRUNCATE';
+
+CREATE FUNCTION cmblock.record_block_event() RETURNS trigger
+	AS 'MODULE_PATHNAME', 'cmblock_record_block_event' LANGUAGE C;
+COMMENT ON FUNCTION cmblock.record_block_event() IS 'trigger: writes the block history when the transaction commits';
+
+CREATE FUNCTION cmblock.this_site_changed() RETURNS trigger
+	AS 'MODULE_PATHNAME', 'cmblock_this_site_changed' LANGUAGE C;
+COMMENT ON FUNCTION cmblock.this_site_changed() IS 'trigger of this_site: tells every session that the site''s identity changed';
+
+CREATE TRIGGER guard BEFORE INSERT OR UPDATE OR DELETE ON cmblock.client
+	FOR EACH ROW EXECUTE FUNCTION cmblock.guard_row();
+CREATE TRIGGER guard BEFORE INSERT OR UPDATE OR DELETE ON cmblock.certificate
+	FOR EACH ROW EXECUTE FUNCTION cmblock.guard_row();
+CREATE TRIGGER guard BEFORE INSERT OR UPDATE OR DELETE ON cmblock.site
+	FOR EACH ROW EXECUTE FUNCTION cmblock.guard_command_table();
+CREATE TRIGGER guard BEFORE INSERT OR UPDATE OR DELETE ON cmblock.this_site
+	FOR EACH ROW EXECUTE FUNCTION cmblock.guard_command_table();
+CREATE TRIGGER guard BEFORE INSERT OR UPDATE OR DELETE ON cmblock.block_event
+	FOR EACH ROW EXECUTE FUNCTION cmblock.guard_command_table();
+
+CREATE TRIGGER guard_truncate BEFORE TRUNCATE ON cmblock.client
+	FOR EACH STATEMENT EXECUTE FUNCTION cmblock.guard_truncate();
+CREATE TRIGGER guard_truncate BEFORE TRUNCATE ON cmblock.certificate
+	FOR EACH STATEMENT EXECUTE FUNCTION cmblock.guard_truncate();
+CREATE TRIGGER guard_truncate BEFORE TRUNCATE ON cmblock.site
+	FOR EACH STATEMENT EXECUTE FUNCTION cmblock.guard_truncate();
+CREATE TRIGGER guard_truncate BEFORE TRUNCATE ON cmblock.this_site
+	FOR EACH STATEMENT EXECUTE FUNCTION cmblock.guard_truncate();
+CREATE TRIGGER guard_truncate BEFORE TRUNCATE ON cmblock.block_event
+	FOR EACH STATEMENT EXECUTE FUNCTION cmblock.guard_truncate();
+
+-- Deferred, so that the chain is locked only while a transaction commits.
+CREATE CONSTRAINT TRIGGER history AFTER UPDATE ON cmblock.client
+	DEFERRABLE INITIALLY DEFERRED FOR EACH ROW
+	WHEN (OLD.blocked <> NEW.blocked OR OLD.assigned_site <> NEW.assigned_site OR OLD.deleted_at IS DISTINCT FROM NEW.deleted_at)
+	EXECUTE FUNCTION cmblock.record_block_event();
+CREATE CONSTRAINT TRIGGER history AFTER UPDATE ON cmblock.certificate
+	DEFERRABLE INITIALLY DEFERRED FOR EACH ROW
+	WHEN (OLD.blocked <> NEW.blocked OR OLD.assigned_site <> NEW.assigned_site OR OLD.deleted_at IS DISTINCT FROM NEW.deleted_at)
+	EXECUTE FUNCTION cmblock.record_block_event();
+
+CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON cmblock.this_site
+	FOR EACH STATEMENT EXECUTE FUNCTION cmblock.this_site_changed();
+
+-- ALWAYS: session_replication_role = replica must not switch them off.
+ALTER TABLE cmblock.client      ENABLE ALWAYS TRIGGER guard, ENABLE ALWAYS TRIGGER guard_truncate, ENABLE ALWAYS TRIGGER history;
+ALTER TABLE cmblock.certificate ENABLE ALWAYS TRIGGER guard, ENABLE ALWAYS TRIGGER guard_truncate, ENABLE ALWAYS TRIGGER history;
+ALTER TABLE cmblock.site        ENABLE ALWAYS TRIGGER guard, ENABLE ALWAYS TRIGGER guard_truncate;
+ALTER TABLE cmblock.this_site   ENABLE ALWAYS TRIGGER guard, ENABLE ALWAYS TRIGGER guard_truncate, ENABLE ALWAYS TRIGGER changed;
+ALTER TABLE cmblock.block_event ENABLE ALWAYS TRIGGER guard, ENABLE ALWAYS TRIGGER guard_truncate;
+
+-- ---------------------------------------------------------------------------------------------
+-- Clients and certificates
+-- ---------------------------------------------------------------------------------------------
+
+CREATE FUNCTION cmblock.register_client(client cmblock.smsid, name text, kind cmblock.client_kind DEFAULT 'computer',
+		hardware_id text DEFAULT NULL, approval smallint DEFAULT 2, isv_proxied boolean DEFAULT false) RETURNS void
+	AS 'MODULE_PATHNAME', 'cmblock_register_client' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION cmblock.register_client IS 'registers a client at this primary site, or brings what is known of it up to date; a block stays';
+
+CREATE FUNCTION cmblock.delete_client(client cmblock.smsid) RETURNS void
+	AS 'MODULE_PATHNAME', 'cmblock_delete_client' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION cmblock.delete_client IS 'deletes a client and its certificates; what was blocked stays blocked';
+
+CREATE FUNCTION cmblock.reassign_client(client cmblock.smsid, site cmblock.site_code) RETURNS void
+	AS 'MODULE_PATHNAME', 'cmblock_reassign_client' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION cmblock.reassign_client IS 'hands a client with its certificates and its block to another primary site';
+
+CREATE FUNCTION cmblock.register_certificate(certificate bytea, client cmblock.smsid DEFAULT NULL,
+		type cmblock.certificate_type DEFAULT 'client') RETURNS cmblock.thumbprint
+	AS 'MODULE_PATHNAME', 'cmblock_register_certificate' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION cmblock.register_certificate IS 'registers a certificate (DER or PEM) of a client, of boot media, of a distribution point or of an ISV proxy; returns its SHA-256 thumbprint';
+
+-- ---------------------------------------------------------------------------------------------
+-- Blocking
+-- ---------------------------------------------------------------------------------------------
+
+CREATE FUNCTION cmblock.block_client(client cmblock.smsid, reason text DEFAULT NULL, ticket text DEFAULT NULL)
+	RETURNS cmblock.block_outcome
+	AS 'MODULE_PATHNAME', 'cmblock_block_client' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION cmblock.block_client IS 'blocks a client of this primary site: from the commit on it is refused everything';
+
+CREATE FUNCTION cmblock.unblock_client(client cmblock.smsid, reason text DEFAULT NULL, ticket text DEFAULT NULL)
+	RETURNS cmblock.block_outcome
+	AS 'MODULE_PATHNAME', 'cmblock_unblock_client' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION cmblock.unblock_client IS 'lifts the block of a client of this primary site; it never approves the client';
+
+CREATE FUNCTION cmblock.block_clients(clients cmblock.smsid[], blocked boolean DEFAULT true, reason text DEFAULT NULL,
+		ticket text DEFAULT NULL, OUT client cmblock.smsid, OUT outcome cmblock.block_outcome, OUT detail text)
+	RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'cmblock_block_clients' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	ROWS 1000;
+COMMENT ON FUNCTION cmblock.block_clients IS 'blocks or unblocks many clients in one transaction and says for each how it went';
+
+CREATE FUNCTION cmblock.block_certificate(certificate cmblock.thumbprint, reason text DEFAULT NULL, ticket text DEFAULT NULL)
+	RETURNS cmblock.block_outcome
+	AS 'MODULE_PATHNAME', 'cmblock_block_certificate' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION cmblock.block_certificate IS 'blocks a certificate of this primary site, and says whom that cuts off';
+
+CREATE FUNCTION cmblock.unblock_certificate(certificate cmblock.thumbprint, reason text DEFAULT NULL, ticket text DEFAULT NULL)
+	RETURNS cmblock.block_outcome
+	AS 'MODULE_PATHNAME', 'cmblock_unblock_certificate' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION cmblock.unblock_certificate IS 'lifts the block of a certificate of this primary site';
+
+CREATE FUNCTION cmblock.verify_block_history(OUT intact boolean, OUT events bigint, OUT first_broken bigint, OUT detail text, OUT head bytea)
+	RETURNS record
+	AS 'MODULE_PATHNAME', 'cmblock_verify_block_history' LANGUAGE C STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION cmblock.verify_block_history IS 'recomputes the hash chain of block_event and names the first broken row';
+

@@ -1,0 +1,141 @@
+/*
+ * catalog.h
+ *		The extension's own catalog entries: OIDs of its tables, indexes and enum values.
+ */
+#ifndef CMBLOCK_CATALOG_H
+#define CMBLOCK_CATALOG_H
+
+#include "postgres.h"
+
+typedef enum CmblockRelation
+{
+	REL_THIS_SITE,
+	REL_SITE,
+	REL_CLIENT,
+	REL_CERTIFICATE,
+	REL_BLOCK_EVENT,
+	REL_CERTIFICATE_AUTHORITY,
+	REL_REPLICATION_LINK,
+	REL_REPLICATION_CURSOR,
+	IDX_SITE_CODE,
+	IDX_CLIENT_SMSID,
+	IDX_CLIENT_HARDWARE_ID,
+	IDX_CERTIFICATE_SHA256,
+	IDX_CERTIFICATE_SHA1,
+	IDX_BLOCK_EVENT_ID
+} CmblockRelation;
+
+#define CMBLOCK_RELATIONS (IDX_BLOCK_EVENT_ID + 1)
+
+typedef enum CmblockEnum
+{
+	ENUM_SITE_KIND,
+	ENUM_CLIENT_KIND,
+	ENUM_CERTIFICATE_TYPE,
+	ENUM_TRANSPORT,
+	ENUM_REQUEST_KIND,
+	ENUM_ASSURANCE,
+	ENUM_BLOCK_OUTCOME,
+	ENUM_CRL_POLICY,
+	ENUM_REVOCATION,
+	ENUM_BLOCK_ACTION
+} CmblockEnum;
+
+#define CMBLOCK_ENUMS (ENUM_BLOCK_ACTION + 1)
+
+/* The values of each enum, in the order of their SQL labels. */
+typedef enum SiteKind
+{
+	SITE_CENTRAL,
+	SITE_PRIMARY,
+	SITE_SECONDARY
+} SiteKind;
+
+typedef enum ClientKind
+{
+	CLIENT_COMPUTER,
+	CLIENT_MAC,
+	CLIENT_MOBILE_DEVICE
+} ClientKind;
+
+typedef enum CertificateType
+{
+	CERTIFICATE_CLIENT,
+	CERTIFICATE_BOOT_MEDIA,
+	CERTIFICATE_DISTRIBUTION_POINT,
+	CERTIFICATE_ISV_PROXY
+} CertificateType;
+
+typedef enum Transport
+{
+	TRANSPORT_HTTP,
+	TRANSPORT_ENHANCED_HTTP,
+	TRANSPORT_HTTPS
+} Transport;
+
+typedef enum RequestKind
+{
+	REQUEST_POLICY,
+	REQUEST_INVENTORY,
+	REQUEST_STATE_MESSAGE,
+	REQUEST_STATUS_MESSAGE,
+	REQUEST_REGISTRATION,
+	REQUEST_CONTENT,
+	REQUEST_OS_DEPLOYMENT
+} RequestKind;
+
+typedef enum Assurance
+{
+	ASSURANCE_LIMITED,
+	ASSURANCE_FULL
+} Assurance;
+
+typedef enum BlockOutcome
+{
+	OUTCOME_BLOCKED,
+	OUTCOME_UNBLOCKED,
+	OUTCOME_UNCHANGED,
+	OUTCOME_NOT_FOUND,
+	OUTCOME_NOT_ASSIGNED_HERE,
+	OUTCOME_ISV_PROXIED
+} BlockOutcome;
+
+typedef enum CrlPolicy
+{
+	CRL_REQUIRED,
+	CRL_BEST_EFFORT,
+	CRL_OFF
+} CrlPolicy;
+
+typedef enum Revocation
+{
+	REVOCATION_GOOD,
+	REVOCATION_REVOKED,
+	REVOCATION_UNKNOWN
+} Revocation;
+
+typedef enum BlockAction
+{
+	ACTION_BLOCKED,
+	ACTION_UNBLOCKED,
+	ACTION_REASSIGNED,
+	ACTION_DELETED
+} BlockAction;
+
+/* OID of a table or index of the extension. Errors out (42P01) when the extension is not in this database. */
+extern Oid cmblock_relation(CmblockRelation which);
+
+/* OID of a type of the extension, by its name in schema cmblock. Not cached: for set-up code. */
+extern Oid cmblock_type(const char *name);
+
+/* Place of an enum value among its labels (0, 1, ...), and back. */
+extern int cmblock_enum_value(CmblockEnum which, Oid oid);
+extern Datum cmblock_enum_datum(CmblockEnum which, int value);
+
+/* SQL label of an enum value: a constant string. */
+extern const char *cmblock_enum_label(CmblockEnum which, int value);
+
+/* Is the extension in this database? */
+extern bool cmblock_is_installed(void);
+
+#endif
