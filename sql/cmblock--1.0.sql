@@ -12,6 +12,430 @@ COMMENT ON SCHEMA cmblock IS 'cmblock: refuse clients that are no longer trusted
 -- Types
 -- ---------------------------------------------------------------------------------------------
 
+-- Each of the four has text and binary form, the six comparisons, and default btree and hash operator classes.
+-- btequalimage: values that are equal have the same octets, so a btree may keep one copy of a key.
+
+CREATE TYPE cmblock.site_code;
+
+CREATE FUNCTION cmblock.site_code_in(cstring) RETURNS cmblock.site_code
+    AS 'MODULE_PATHNAME', 'cmblock_site_code_in' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+CREATE FUNCTION cmblock.site_code_out(cmblock.site_code) RETURNS cstring
+    AS 'MODULE_PATHNAME', 'cmblock_site_code_out' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+CREATE FUNCTION cmblock.site_code_recv(internal) RETURNS cmblock.site_code
+    AS 'MODULE_PATHNAME', 'cmblock_site_code_recv' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+CREATE FUNCTION cmblock.site_code_send(cmblock.site_code) RETURNS bytea
+    AS 'MODULE_PATHNAME', 'cmblock_site_code_send' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+
+CREATE TYPE cmblock.site_code (
+    INPUT = cmblock.site_code_in,
+    OUTPUT = cmblock.site_code_out,
+    RECEIVE = cmblock.site_code_recv,
+    SEND = cmblock.site_code_send,
+    INTERNALLENGTH = 4,
+    PASSEDBYVALUE,
+    ALIGNMENT = int4
+);
+COMMENT ON TYPE cmblock.site_code IS
+    'the code of a site: three characters A-Z or 0-9, read in either case; AUX, CON, NUL, PRN, SMS and ENV are reserved';
+
+CREATE FUNCTION cmblock.site_code_lt(cmblock.site_code, cmblock.site_code) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'cmblock_site_code_lt' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+CREATE FUNCTION cmblock.site_code_le(cmblock.site_code, cmblock.site_code) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'cmblock_site_code_le' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+CREATE FUNCTION cmblock.site_code_eq(cmblock.site_code, cmblock.site_code) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'cmblock_site_code_eq' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+CREATE FUNCTION cmblock.site_code_ne(cmblock.site_code, cmblock.site_code) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'cmblock_site_code_ne' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+CREATE FUNCTION cmblock.site_code_ge(cmblock.site_code, cmblock.site_code) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'cmblock_site_code_ge' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+CREATE FUNCTION cmblock.site_code_gt(cmblock.site_code, cmblock.site_code) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'cmblock_site_code_gt' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+CREATE FUNCTION cmblock.site_code_cmp(cmblock.site_code, cmblock.site_code) RETURNS integer
+    AS 'MODULE_PATHNAME', 'cmblock_site_code_cmp' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+CREATE FUNCTION cmblock.site_code_hash(cmblock.site_code) RETURNS integer
+    AS 'MODULE_PATHNAME', 'cmblock_site_code_hash' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+CREATE FUNCTION cmblock.site_code_hash_extended(cmblock.site_code, bigint) RETURNS bigint
+    AS 'MODULE_PATHNAME', 'cmblock_site_code_hash_extended' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+CREATE FUNCTION cmblock.site_code_sortsupport(internal) RETURNS void
+    AS 'MODULE_PATHNAME', 'cmblock_site_code_sortsupport' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+
+CREATE OPERATOR cmblock.< (
+    LEFTARG = cmblock.site_code, RIGHTARG = cmblock.site_code, FUNCTION = cmblock.site_code_lt,
+    COMMUTATOR = OPERATOR(cmblock.>), NEGATOR = OPERATOR(cmblock.>=),
+    RESTRICT = scalarltsel, JOIN = scalarltjoinsel
+);
+CREATE OPERATOR cmblock.<= (
+    LEFTARG = cmblock.site_code, RIGHTARG = cmblock.site_code, FUNCTION = cmblock.site_code_le,
+    COMMUTATOR = OPERATOR(cmblock.>=), NEGATOR = OPERATOR(cmblock.>),
+    RESTRICT = scalarlesel, JOIN = scalarlejoinsel
+);
+CREATE OPERATOR cmblock.= (
+    LEFTARG = cmblock.site_code, RIGHTARG = cmblock.site_code, FUNCTION = cmblock.site_code_eq,
+    COMMUTATOR = OPERATOR(cmblock.=), NEGATOR = OPERATOR(cmblock.<>),
+    RESTRICT = eqsel, JOIN = eqjoinsel,
+    HASHES, MERGES
+);
+CREATE OPERATOR cmblock.<> (
+    LEFTARG = cmblock.site_code, RIGHTARG = cmblock.site_code, FUNCTION = cmblock.site_code_ne,
+    COMMUTATOR = OPERATOR(cmblock.<>), NEGATOR = OPERATOR(cmblock.=),
+    RESTRICT = neqsel, JOIN = neqjoinsel
+);
+CREATE OPERATOR cmblock.>= (
+    LEFTARG = cmblock.site_code, RIGHTARG = cmblock.site_code, FUNCTION = cmblock.site_code_ge,
+    COMMUTATOR = OPERATOR(cmblock.<=), NEGATOR = OPERATOR(cmblock.<),
+    RESTRICT = scalargesel, JOIN = scalargejoinsel
+);
+CREATE OPERATOR cmblock.> (
+    LEFTARG = cmblock.site_code, RIGHTARG = cmblock.site_code, FUNCTION = cmblock.site_code_gt,
+    COMMUTATOR = OPERATOR(cmblock.<), NEGATOR = OPERATOR(cmblock.<=),
+    RESTRICT = scalargtsel, JOIN = scalargtjoinsel
+);
+
+CREATE OPERATOR CLASS cmblock.site_code_ops DEFAULT FOR TYPE cmblock.site_code USING btree AS
+    OPERATOR 1 cmblock.<,
+    OPERATOR 2 cmblock.<=,
+    OPERATOR 3 cmblock.=,
+    OPERATOR 4 cmblock.>=,
+    OPERATOR 5 cmblock.>,
+    FUNCTION 1 cmblock.site_code_cmp(cmblock.site_code, cmblock.site_code),
+    FUNCTION 2 cmblock.site_code_sortsupport(internal),
+    FUNCTION 4 btequalimage(oid);
+
+CREATE OPERATOR CLASS cmblock.site_code_ops DEFAULT FOR TYPE cmblock.site_code USING hash AS
+    OPERATOR 1 cmblock.=,
+    FUNCTION 1 cmblock.site_code_hash(cmblock.site_code),
+    FUNCTION 2 cmblock.site_code_hash_extended(cmblock.site_code, bigint);
+
+CREATE FUNCTION cmblock.site_code_smaller(cmblock.site_code, cmblock.site_code) RETURNS cmblock.site_code
+    AS 'MODULE_PATHNAME', 'cmblock_site_code_smaller' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+CREATE FUNCTION cmblock.site_code_larger(cmblock.site_code, cmblock.site_code) RETURNS cmblock.site_code
+    AS 'MODULE_PATHNAME', 'cmblock_site_code_larger' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+
+CREATE AGGREGATE cmblock.min(cmblock.site_code) (
+    SFUNC = cmblock.site_code_smaller, STYPE = cmblock.site_code, COMBINEFUNC = cmblock.site_code_smaller,
+    SORTOP = OPERATOR(cmblock.<), PARALLEL = SAFE
+);
+CREATE AGGREGATE cmblock.max(cmblock.site_code) (
+    SFUNC = cmblock.site_code_larger, STYPE = cmblock.site_code, COMBINEFUNC = cmblock.site_code_larger,
+    SORTOP = OPERATOR(cmblock.>), PARALLEL = SAFE
+);
+
+CREATE TYPE cmblock.smsid;
+
+CREATE FUNCTION cmblock.smsid_in(cstring) RETURNS cmblock.smsid
+    AS 'MODULE_PATHNAME', 'cmblock_smsid_in' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+CREATE FUNCTION cmblock.smsid_out(cmblock.smsid) RETURNS cstring
+    AS 'MODULE_PATHNAME', 'cmblock_smsid_out' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+CREATE FUNCTION cmblock.smsid_recv(internal) RETURNS cmblock.smsid
+    AS 'MODULE_PATHNAME', 'cmblock_smsid_recv' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+CREATE FUNCTION cmblock.smsid_send(cmblock.smsid) RETURNS bytea
+    AS 'MODULE_PATHNAME', 'cmblock_smsid_send' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+
+CREATE TYPE cmblock.smsid (
+    INPUT = cmblock.smsid_in,
+    OUTPUT = cmblock.smsid_out,
+    RECEIVE = cmblock.smsid_recv,
+    SEND = cmblock.smsid_send,
+    INTERNALLENGTH = 16,
+    ALIGNMENT = char
+);
+COMMENT ON TYPE cmblock.smsid IS
+    'the identity of a client: a UUID, written GUID:01234567-89AB-CDEF-0123-456789ABCDEF';
+
+CREATE FUNCTION cmblock.smsid_lt(cmblock.smsid, cmblock.smsid) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'cmblock_smsid_lt' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+CREATE FUNCTION cmblock.smsid_le(cmblock.smsid, cmblock.smsid) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'cmblock_smsid_le' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+CREATE FUNCTION cmblock.smsid_eq(cmblock.smsid, cmblock.smsid) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'cmblock_smsid_eq' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+CREATE FUNCTION cmblock.smsid_ne(cmblock.smsid, cmblock.smsid) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'cmblock_smsid_ne' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+CREATE FUNCTION cmblock.smsid_ge(cmblock.smsid, cmblock.smsid) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'cmblock_smsid_ge' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+CREATE FUNCTION cmblock.smsid_gt(cmblock.smsid, cmblock.smsid) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'cmblock_smsid_gt' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+CREATE FUNCTION cmblock.smsid_cmp(cmblock.smsid, cmblock.smsid) RETURNS integer
+    AS 'MODULE_PATHNAME', 'cmblock_smsid_cmp' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+CREATE FUNCTION cmblock.smsid_hash(cmblock.smsid) RETURNS integer
+    AS 'MODULE_PATHNAME', 'cmblock_smsid_hash' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+CREATE FUNCTION cmblock.smsid_hash_extended(cmblock.smsid, bigint) RETURNS bigint
+    AS 'MODULE_PATHNAME', 'cmblock_smsid_hash_extended' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+CREATE FUNCTION cmblock.smsid_sortsupport(internal) RETURNS void
+    AS 'MODULE_PATHNAME', 'cmblock_smsid_sortsupport' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+
+CREATE OPERATOR cmblock.< (
+    LEFTARG = cmblock.smsid, RIGHTARG = cmblock.smsid, FUNCTION = cmblock.smsid_lt,
+    COMMUTATOR = OPERATOR(cmblock.>), NEGATOR = OPERATOR(cmblock.>=),
+    RESTRICT = scalarltsel, JOIN = scalarltjoinsel
+);
+CREATE OPERATOR cmblock.<= (
+    LEFTARG = cmblock.smsid, RIGHTARG = cmblock.smsid, FUNCTION = cmblock.smsid_le,
+    COMMUTATOR = OPERATOR(cmblock.>=), NEGATOR = OPERATOR(cmblock.>),
+    RESTRICT = scalarlesel, JOIN = scalarlejoinsel
+);
+CREATE OPERATOR cmblock.= (
+    LEFTARG = cmblock.smsid, RIGHTARG = cmblock.smsid, FUNCTION = cmblock.smsid_eq,
+    COMMUTATOR = OPERATOR(cmblock.=), NEGATOR = OPERATOR(cmblock.<>),
+    RESTRICT = eqsel, JOIN = eqjoinsel,
+    HASHES, MERGES
+);
+CREATE OPERATOR cmblock.<> (
+    LEFTARG = cmblock.smsid, RIGHTARG = cmblock.smsid, FUNCTION = cmblock.smsid_ne,
+    COMMUTATOR = OPERATOR(cmblock.<>), NEGATOR = OPERATOR(cmblock.=),
+    RESTRICT = neqsel, JOIN = neqjoinsel
+);
+CREATE OPERATOR cmblock.>= (
+    LEFTARG = cmblock.smsid, RIGHTARG = cmblock.smsid, FUNCTION = cmblock.smsid_ge,
+    COMMUTATOR = OPERATOR(cmblock.<=), NEGATOR = OPERATOR(cmblock.<),
+    RESTRICT = scalargesel, JOIN = scalargejoinsel
+);
+CREATE OPERATOR cmblock.> (
+    LEFTARG = cmblock.smsid, RIGHTARG = cmblock.smsid, FUNCTION = cmblock.smsid_gt,
+    COMMUTATOR = OPERATOR(cmblock.<), NEGATOR = OPERATOR(cmblock.<=),
+    RESTRICT = scalargtsel, JOIN = scalargtjoinsel
+);
+
+CREATE OPERATOR CLASS cmblock.smsid_ops DEFAULT FOR TYPE cmblock.smsid USING btree AS
+    OPERATOR 1 cmblock.<,
+    OPERATOR 2 cmblock.<=,
+    OPERATOR 3 cmblock.=,
+    OPERATOR 4 cmblock.>=,
+    OPERATOR 5 cmblock.>,
+    FUNCTION 1 cmblock.smsid_cmp(cmblock.smsid, cmblock.smsid),
+    FUNCTION 2 cmblock.smsid_sortsupport(internal),
+    FUNCTION 4 btequalimage(oid);
+
+CREATE OPERATOR CLASS cmblock.smsid_ops DEFAULT FOR TYPE cmblock.smsid USING hash AS
+    OPERATOR 1 cmblock.=,
+    FUNCTION 1 cmblock.smsid_hash(cmblock.smsid),
+    FUNCTION 2 cmblock.smsid_hash_extended(cmblock.smsid, bigint);
+
+-- The octets are those of uuid, in the same order.
+CREATE CAST (cmblock.smsid AS uuid) WITHOUT FUNCTION AS ASSIGNMENT;
+CREATE CAST (uuid AS cmblock.smsid) WITHOUT FUNCTION AS ASSIGNMENT;
+
+CREATE TYPE cmblock.thumbprint;
+
+CREATE FUNCTION cmblock.thumbprint_in(cstring) RETURNS cmblock.thumbprint
+    AS 'MODULE_PATHNAME', 'cmblock_thumbprint_in' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+CREATE FUNCTION cmblock.thumbprint_out(cmblock.thumbprint) RETURNS cstring
+    AS 'MODULE_PATHNAME', 'cmblock_thumbprint_out' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+CREATE FUNCTION cmblock.thumbprint_recv(internal) RETURNS cmblock.thumbprint
+    AS 'MODULE_PATHNAME', 'cmblock_thumbprint_recv' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+CREATE FUNCTION cmblock.thumbprint_send(cmblock.thumbprint) RETURNS bytea
+    AS 'MODULE_PATHNAME', 'cmblock_thumbprint_send' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+
+CREATE TYPE cmblock.thumbprint (
+    INPUT = cmblock.thumbprint_in,
+    OUTPUT = cmblock.thumbprint_out,
+    RECEIVE = cmblock.thumbprint_recv,
+    SEND = cmblock.thumbprint_send,
+    INTERNALLENGTH = VARIABLE,
+    STORAGE = main
+);
+COMMENT ON TYPE cmblock.thumbprint IS
+    'the SHA-1 (20 octets) or SHA-256 (32 octets) of a certificate, in hexadecimal';
+
+CREATE FUNCTION cmblock.thumbprint_lt(cmblock.thumbprint, cmblock.thumbprint) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'cmblock_thumbprint_lt' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+CREATE FUNCTION cmblock.thumbprint_le(cmblock.thumbprint, cmblock.thumbprint) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'cmblock_thumbprint_le' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+CREATE FUNCTION cmblock.thumbprint_eq(cmblock.thumbprint, cmblock.thumbprint) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'cmblock_thumbprint_eq' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+CREATE FUNCTION cmblock.thumbprint_ne(cmblock.thumbprint, cmblock.thumbprint) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'cmblock_thumbprint_ne' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+CREATE FUNCTION cmblock.thumbprint_ge(cmblock.thumbprint, cmblock.thumbprint) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'cmblock_thumbprint_ge' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+CREATE FUNCTION cmblock.thumbprint_gt(cmblock.thumbprint, cmblock.thumbprint) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'cmblock_thumbprint_gt' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+CREATE FUNCTION cmblock.thumbprint_cmp(cmblock.thumbprint, cmblock.thumbprint) RETURNS integer
+    AS 'MODULE_PATHNAME', 'cmblock_thumbprint_cmp' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+CREATE FUNCTION cmblock.thumbprint_hash(cmblock.thumbprint) RETURNS integer
+    AS 'MODULE_PATHNAME', 'cmblock_thumbprint_hash' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+CREATE FUNCTION cmblock.thumbprint_hash_extended(cmblock.thumbprint, bigint) RETURNS bigint
+    AS 'MODULE_PATHNAME', 'cmblock_thumbprint_hash_extended' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+
+CREATE OPERATOR cmblock.< (
+    LEFTARG = cmblock.thumbprint, RIGHTARG = cmblock.thumbprint, FUNCTION = cmblock.thumbprint_lt,
+    COMMUTATOR = OPERATOR(cmblock.>), NEGATOR = OPERATOR(cmblock.>=),
+    RESTRICT = scalarltsel, JOIN = scalarltjoinsel
+);
+CREATE OPERATOR cmblock.<= (
+    LEFTARG = cmblock.thumbprint, RIGHTARG = cmblock.thumbprint, FUNCTION = cmblock.thumbprint_le,
+    COMMUTATOR = OPERATOR(cmblock.>=), NEGATOR = OPERATOR(cmblock.>),
+    RESTRICT = scalarlesel, JOIN = scalarlejoinsel
+);
+CREATE OPERATOR cmblock.= (
+    LEFTARG = cmblock.thumbprint, RIGHTARG = cmblock.thumbprint, FUNCTION = cmblock.thumbprint_eq,
+    COMMUTATOR = OPERATOR(cmblock.=), NEGATOR = OPERATOR(cmblock.<>),
+    RESTRICT = eqsel, JOIN = eqjoinsel,
+    HASHES, MERGES
+);
+CREATE OPERATOR cmblock.<> (
+    LEFTARG = cmblock.thumbprint, RIGHTARG = cmblock.thumbprint, FUNCTION = cmblock.thumbprint_ne,
+    COMMUTATOR = OPERATOR(cmblock.<>), NEGATOR = OPERATOR(cmblock.=),
+    RESTRICT = neqsel, JOIN = neqjoinsel
+);
+CREATE OPERATOR cmblock.>= (
+    LEFTARG = cmblock.thumbprint, RIGHTARG = cmblock.thumbprint, FUNCTION = cmblock.thumbprint_ge,
+    COMMUTATOR = OPERATOR(cmblock.<=), NEGATOR = OPERATOR(cmblock.<),
+    RESTRICT = scalargesel, JOIN = scalargejoinsel
+);
+CREATE OPERATOR cmblock.> (
+    LEFTARG = cmblock.thumbprint, RIGHTARG = cmblock.thumbprint, FUNCTION = cmblock.thumbprint_gt,
+    COMMUTATOR = OPERATOR(cmblock.<), NEGATOR = OPERATOR(cmblock.<=),
+    RESTRICT = scalargtsel, JOIN = scalargtjoinsel
+);
+
+CREATE OPERATOR CLASS cmblock.thumbprint_ops DEFAULT FOR TYPE cmblock.thumbprint USING btree AS
+    OPERATOR 1 cmblock.<,
+    OPERATOR 2 cmblock.<=,
+    OPERATOR 3 cmblock.=,
+    OPERATOR 4 cmblock.>=,
+    OPERATOR 5 cmblock.>,
+    FUNCTION 1 cmblock.thumbprint_cmp(cmblock.thumbprint, cmblock.thumbprint),
+    FUNCTION 4 btequalimage(oid);
+
+CREATE OPERATOR CLASS cmblock.thumbprint_ops DEFAULT FOR TYPE cmblock.thumbprint USING hash AS
+    OPERATOR 1 cmblock.=,
+    FUNCTION 1 cmblock.thumbprint_hash(cmblock.thumbprint),
+    FUNCTION 2 cmblock.thumbprint_hash_extended(cmblock.thumbprint, bigint);
+
+CREATE FUNCTION cmblock.thumbprint(bytea) RETURNS cmblock.thumbprint
+    AS 'MODULE_PATHNAME', 'cmblock_thumbprint_from_bytea' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+
+CREATE CAST (cmblock.thumbprint AS bytea) WITHOUT FUNCTION AS ASSIGNMENT;
+CREATE CAST (bytea AS cmblock.thumbprint) WITH FUNCTION cmblock.thumbprint(bytea) AS ASSIGNMENT;
+
+CREATE TYPE cmblock.certificate_serial;
+
+CREATE FUNCTION cmblock.certificate_serial_in(cstring) RETURNS cmblock.certificate_serial
+    AS 'MODULE_PATHNAME', 'cmblock_certificate_serial_in' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+CREATE FUNCTION cmblock.certificate_serial_out(cmblock.certificate_serial) RETURNS cstring
+    AS 'MODULE_PATHNAME', 'cmblock_certificate_serial_out' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+CREATE FUNCTION cmblock.certificate_serial_recv(internal) RETURNS cmblock.certificate_serial
+    AS 'MODULE_PATHNAME', 'cmblock_certificate_serial_recv' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+CREATE FUNCTION cmblock.certificate_serial_send(cmblock.certificate_serial) RETURNS bytea
+    AS 'MODULE_PATHNAME', 'cmblock_certificate_serial_send' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+
+CREATE TYPE cmblock.certificate_serial (
+    INPUT = cmblock.certificate_serial_in,
+    OUTPUT = cmblock.certificate_serial_out,
+    RECEIVE = cmblock.certificate_serial_recv,
+    SEND = cmblock.certificate_serial_send,
+    INTERNALLENGTH = VARIABLE,
+    STORAGE = main
+);
+COMMENT ON TYPE cmblock.certificate_serial IS
+    'the serial number of a certificate: the octets of its INTEGER in hexadecimal, sign included, so that 00FF (255) and FF (-1) differ; '
+    'tools that print numbers leave the leading 00 of a positive number out';
+
+CREATE FUNCTION cmblock.certificate_serial_lt(cmblock.certificate_serial, cmblock.certificate_serial) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'cmblock_certificate_serial_lt' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+CREATE FUNCTION cmblock.certificate_serial_le(cmblock.certificate_serial, cmblock.certificate_serial) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'cmblock_certificate_serial_le' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+CREATE FUNCTION cmblock.certificate_serial_eq(cmblock.certificate_serial, cmblock.certificate_serial) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'cmblock_certificate_serial_eq' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+CREATE FUNCTION cmblock.certificate_serial_ne(cmblock.certificate_serial, cmblock.certificate_serial) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'cmblock_certificate_serial_ne' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+CREATE FUNCTION cmblock.certificate_serial_ge(cmblock.certificate_serial, cmblock.certificate_serial) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'cmblock_certificate_serial_ge' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+CREATE FUNCTION cmblock.certificate_serial_gt(cmblock.certificate_serial, cmblock.certificate_serial) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'cmblock_certificate_serial_gt' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+CREATE FUNCTION cmblock.certificate_serial_cmp(cmblock.certificate_serial, cmblock.certificate_serial) RETURNS integer
+    AS 'MODULE_PATHNAME', 'cmblock_certificate_serial_cmp' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+CREATE FUNCTION cmblock.certificate_serial_hash(cmblock.certificate_serial) RETURNS integer
+    AS 'MODULE_PATHNAME', 'cmblock_certificate_serial_hash' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+CREATE FUNCTION cmblock.certificate_serial_hash_extended(cmblock.certificate_serial, bigint) RETURNS bigint
+    AS 'MODULE_PATHNAME', 'cmblock_certificate_serial_hash_extended' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+
+CREATE OPERATOR cmblock.< (
+    LEFTARG = cmblock.certificate_serial, RIGHTARG = cmblock.certificate_serial, FUNCTION = cmblock.certificate_serial_lt,
+    COMMUTATOR = OPERATOR(cmblock.>), NEGATOR = OPERATOR(cmblock.>=),
+    RESTRICT = scalarltsel, JOIN = scalarltjoinsel
+);
+CREATE OPERATOR cmblock.<= (
+    LEFTARG = cmblock.certificate_serial, RIGHTARG = cmblock.certificate_serial, FUNCTION = cmblock.certificate_serial_le,
+    COMMUTATOR = OPERATOR(cmblock.>=), NEGATOR = OPERATOR(cmblock.>),
+    RESTRICT = scalarlesel, JOIN = scalarlejoinsel
+);
+CREATE OPERATOR cmblock.= (
+    LEFTARG = cmblock.certificate_serial, RIGHTARG = cmblock.certificate_serial, FUNCTION = cmblock.certificate_serial_eq,
+    COMMUTATOR = OPERATOR(cmblock.=), NEGATOR = OPERATOR(cmblock.<>),
+    RESTRICT = eqsel, JOIN = eqjoinsel,
+    HASHES, MERGES
+);
+CREATE OPERATOR cmblock.<> (
+    LEFTARG = cmblock.certificate_serial, RIGHTARG = cmblock.certificate_serial, FUNCTION = cmblock.certificate_serial_ne,
+    COMMUTATOR = OPERATOR(cmblock.<>), NEGATOR = OPERATOR(cmblock.=),
+    RESTRICT = neqsel, JOIN = neqjoinsel
+);
+CREATE OPERATOR cmblock.>= (
+    LEFTARG = cmblock.certificate_serial, RIGHTARG = cmblock.certificate_serial, FUNCTION = cmblock.certificate_serial_ge,
+    COMMUTATOR = OPERATOR(cmblock.<=), NEGATOR = OPERATOR(cmblock.<),
+    RESTRICT = scalargesel, JOIN = scalargejoinsel
+);
+CREATE OPERATOR cmblock.> (
+    LEFTARG = cmblock.certificate_serial, RIGHTARG = cmblock.certificate_serial, FUNCTION = cmblock.certificate_serial_gt,
+    COMMUTATOR = OPERATOR(cmblock.<), NEGATOR = OPERATOR(cmblock.<=),
+    RESTRICT = scalargtsel, JOIN = scalargtjoinsel
+);
+
+CREATE OPERATOR CLASS cmblock.certificate_serial_ops DEFAULT FOR TYPE cmblock.certificate_serial USING btree AS
+    OPERATOR 1 cmblock.<,
+    OPERATOR 2 cmblock.<=,
+    OPERATOR 3 cmblock.=,
+    OPERATOR 4 cmblock.>=,
+    OPERATOR 5 cmblock.>,
+    FUNCTION 1 cmblock.certificate_serial_cmp(cmblock.certificate_serial, cmblock.certificate_serial),
+    FUNCTION 4 btequalimage(oid);
+
+CREATE OPERATOR CLASS cmblock.certificate_serial_ops DEFAULT FOR TYPE cmblock.certificate_serial USING hash AS
+    OPERATOR 1 cmblock.=,
+    FUNCTION 1 cmblock.certificate_serial_hash(cmblock.certificate_serial),
+    FUNCTION 2 cmblock.certificate_serial_hash_extended(cmblock.certificate_serial, bigint);
+
+CREATE FUNCTION cmblock.certificate_serial(bytea) RETURNS cmblock.certificate_serial
+    AS 'MODULE_PATHNAME', 'cmblock_certificate_serial_from_bytea' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+CREATE FUNCTION cmblock.certificate_serial_to_numeric(cmblock.certificate_serial) RETURNS numeric
+    AS 'MODULE_PATHNAME', 'cmblock_certificate_serial_to_numeric' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
+
+-- Not from numeric: one number has many spellings, and only one of them is in the certificate.
+CREATE CAST (cmblock.certificate_serial AS bytea) WITHOUT FUNCTION AS ASSIGNMENT;
+CREATE CAST (bytea AS cmblock.certificate_serial) WITH FUNCTION cmblock.certificate_serial(bytea) AS ASSIGNMENT;
+CREATE CAST (cmblock.certificate_serial AS numeric) WITH FUNCTION cmblock.certificate_serial_to_numeric(cmblock.certificate_serial);
+
+CREATE TYPE cmblock.site_kind AS ENUM ('central', 'primary', 'secondary');
+COMMENT ON TYPE cmblock.site_kind IS 'what a site is in the hierarchy; a central site has no clients of its own';
+
+CREATE TYPE cmblock.client_kind AS ENUM ('computer', 'mac', 'mobile_device');
+COMMENT ON TYPE cmblock.client_kind IS 'what a client is, which decides who checks CRLs for it';
+
+CREATE TYPE cmblock.certificate_type AS ENUM ('client', 'boot_media', 'distribution_point', 'isv_proxy');
+COMMENT ON TYPE cmblock.certificate_type IS 'what a certificate is for: a client''s own, or shared by everything that boots or goes through its holder';
+
+CREATE TYPE cmblock.transport AS ENUM ('http', 'enhanced_http', 'https');
+COMMENT ON TYPE cmblock.transport IS 'how a client reached the site';
+
+CREATE TYPE cmblock.request_kind AS ENUM (
+    'policy', 'inventory', 'state_message', 'status_message', 'registration', 'content', 'os_deployment'
+);
+COMMENT ON TYPE cmblock.request_kind IS 'what a client asks for';
+
+CREATE TYPE cmblock.assurance AS ENUM ('limited', 'full');
+COMMENT ON TYPE cmblock.assurance IS 'how sure a decision is of who asks: full only for HTTPS with a PKI certificate';
+
+CREATE TYPE cmblock.block_outcome AS ENUM (
+    'blocked', 'unblocked', 'unchanged', 'not_found', 'not_assigned_here', 'isv_proxied'
+);
+COMMENT ON TYPE cmblock.block_outcome IS 'what became of a request to block or unblock';
+
+CREATE TYPE cmblock.crl_policy AS ENUM ('required', 'best_effort', 'off');
+COMMENT ON TYPE cmblock.crl_policy IS 'what a missing or expired CRL of an authority means: refusal, a remark, or nothing';
+
+CREATE TYPE cmblock.revocation AS ENUM ('good', 'revoked', 'unknown');
+COMMENT ON TYPE cmblock.revocation IS 'what the CRLs say of a certificate: unknown is not good, and it is not revoked either';
+
 -- ---------------------------------------------------------------------------------------------
 -- Tables
 --
@@ -292,4 +716,3 @@ CREATE FUNCTION cmblock.verify_block_history(OUT intact boolean, OUT events bigi
 	RETURNS record
 	AS 'MODULE_PATHNAME', 'cmblock_verify_block_history' LANGUAGE C STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION cmblock.verify_block_history IS 'recomputes the hash chain of block_event and names the first broken row';
-

@@ -1,0 +1,5 @@
+/* The library itself. */
+#include "postgres.h"
+#include "fmgr.h"
+
+PG_MODULE_MAGIC;
