@@ -1,4 +1,32 @@
-# cmblock: built with PGXS. `make check` and `make demo` need no installation: see test/README.md.
+# cmblock: built with PGXS.
+#
+#   make, make install, make installcheck   as with every extension: against the PostgreSQL of PG_CONFIG
+#   make check                              all tests, against a private copy of PostgreSQL; see test/README.md
+#   make demo                               a hierarchy of four sites shows what the extension does
+#   make indent                             format the C sources
+
+# These goals must work on a machine that has no PostgreSQL yet, so they do not read the makefiles of PGXS.
+# Their scripts install what is missing and call make again, in a copy of the sources.
+STANDALONE = check demo indent
+
+ifneq ($(filter $(STANDALONE),$(MAKECMDGOALS)),)
+
+.PHONY: $(MAKECMDGOALS)
+
+check:
+	@bash test/private.sh bash test/suites.sh
+
+demo:
+	@bash test/private.sh bash demo/demo.sh
+
+indent:
+	clang-format -i $(wildcard src/*.[ch] worker/*.[ch] test/unit/*.[ch] bench/*.[ch] fuzz/*.[ch])
+
+# Other goals named beside them are for PGXS: make reads this file a second time for these.
+$(filter-out $(STANDALONE),$(MAKECMDGOALS)):
+	$(MAKE) $@
+
+else
 
 MODULE_big = cmblock
 OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c worker/*.c)))
@@ -18,8 +46,13 @@ endif
 SHLIB_LINK = -lpq -lcrypto
 
 PG_CONFIG ?= pg_config
-PGXS := $(shell $(PG_CONFIG) --pgxs)
+PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
+ifeq ($(wildcard $(PGXS)),)
+$(error $(PG_CONFIG) leads to no PGXS: install postgresql-server-dev-15, or say PG_CONFIG=/path/to/pg_config)
+endif
 include $(PGXS)
 
 # PGXS of Debian builds without dependency tracking: a changed header rebuilds everything.
-$(OBJS): $(wildcard src/*.h worker/*.h)
+$(OBJS) $(OBJS:.o=.bc): $(wildcard src/*.h worker/*.h)
+
+endif

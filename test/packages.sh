@@ -1,0 +1,56 @@
+#!/bin/bash
+# Make sure that the Debian packages are there which building and testing need.
+#
+# root gets the missing ones installed; anybody else is told their names, and the exit status is 1.
+# PG_CONFIG in the environment means a PostgreSQL of one's own: then no server package is asked for.
+set -euo pipefail
+
+PATH=${PATH:-/usr/bin:/bin}:/usr/sbin:/sbin
+pg_major=${PG_MAJOR:-15}
+
+packages=(make gcc libc6-dev clang openssl libssl-dev libpq-dev perl libipc-run-perl)
+if [ -z "${PG_CONFIG:-}" ]
+then
+	packages+=("postgresql-$pg_major" "postgresql-server-dev-$pg_major")
+fi
+
+if ! command -v dpkg-query >/dev/null
+then
+	echo "packages: not a Debian system, so nothing is checked; needed are: ${packages[*]}" >&2
+	exit 0
+fi
+
+missing=()
+for package in "${packages[@]}"
+do
+	status=$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null || true)
+	[ "$status" = installed ] || missing+=("$package")
+done
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+if [ "$(id -u)" -ne 0 ]
+then
+	echo "packages: missing: ${missing[*]}" >&2
+	echo "packages: install them as root with: apt-get install --no-install-recommends ${missing[*]}" >&2
+	exit 1
+fi
+
+# Debian's server package creates a cluster "main" and starts it. Nobody asked for that here, so it is told not
+# to for as long as this installation takes. A machine that has a cluster, or its own word on this, is not affected.
+no_cluster=/etc/postgresql-common/createcluster.d/cmblock-no-main-cluster.conf
+mkdir -p "${no_cluster%/*}"
+trap 'rm -f "$no_cluster"; rmdir --ignore-fail-on-non-empty "${no_cluster%/*}"' EXIT
+echo 'create_main_cluster = false' >"$no_cluster"
+
+echo "packages: installing ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+apt=(apt-get -q -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3)
+log=$(mktemp)
+if ! { "${apt[@]}" update && "${apt[@]}" install -y --no-install-recommends "${missing[@]}"; } </dev/null >"$log" 2>&1
+then
+	tail -n 40 "$log" >&2
+	rm -f "$log"
+	echo "packages: the installation failed" >&2
+	exit 1
+fi
+rm -f "$log"
