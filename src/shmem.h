@@ -1,0 +1,25 @@
+/*
+ * shmem.h
+ *		The library's shared memory: one request hook and one startup hook for all its users.
+ */
+#ifndef CMBLOCK_SHMEM_H
+#define CMBLOCK_SHMEM_H
+
+#include "postgres.h"
+#include "storage/lwlock.h"
+
+/* Locks of the tranche "cmblock", by user. */
+typedef enum CmblockLock
+{
+	LOCK_SLOTS
+} CmblockLock;
+
+#define CMBLOCK_LOCKS (LOCK_SLOTS + 1)
+
+/* Called from _PG_init while shared_preload_libraries is being loaded. */
+extern void cmblock_shmem_init(void);
+
+/* One of our locks. Only where the shared memory exists. */
+extern LWLock *cmblock_lock(CmblockLock which);
+
+#endif
