@@ -14,10 +14,10 @@ ifneq ($(filter $(STANDALONE),$(MAKECMDGOALS)),)
 .PHONY: $(MAKECMDGOALS)
 
 check:
-	@bash test/private.sh bash test/suites.sh
+	@test/private.sh bash test/suites.sh
 
 demo:
-	@bash test/private.sh bash demo/demo.sh
+	@test/private.sh bash demo/demo.sh
 
 indent:
 	clang-format -i $(wildcard src/*.[ch] worker/*.[ch] test/unit/*.[ch] bench/*.[ch] fuzz/*.[ch])
@@ -47,8 +47,8 @@ SHLIB_LINK = -lpq -lcrypto
 
 PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
-ifeq ($(wildcard $(PGXS)),)
-$(error $(PG_CONFIG) leads to no PGXS: install postgresql-server-dev-15, or say PG_CONFIG=/path/to/pg_config)
+ifeq ($(wildcard $(shell $(PG_CONFIG) --includedir-server 2>/dev/null)/postgres.h),)
+$(error $(PG_CONFIG) leads to no server headers: install postgresql-server-dev-15, or say PG_CONFIG=/path/to/pg_config)
 endif
 include $(PGXS)
 
