@@ -19,7 +19,7 @@ use warnings;
 use Carp;
 use Digest::SHA;
 use Exporter 'import';
-use MIME::Base64;
+use Math::BigInt;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use POSIX qw(strftime);
@@ -214,7 +214,7 @@ sub leaf
 	  unless $opt{key};
 	push @extensions, 'authorityKeyIdentifier = keyid' if $issuer;
 	write_ca_config($base, extensions => \@extensions);
-	write_file("$base.serial", length($serial) % 2 ? "0$serial\n" : "$serial\n");
+	write_file("$base.serial", even_hex($serial) . "\n");
 	openssl('req', '-new', '-key', $key, '-subj', $subject, '-config', "$base.cnf", '-out', "$base.csr");
 	openssl('ca', '-batch', '-notext', '-config', "$base.cnf", '-in', "$base.csr", '-out', "$base.pem",
 		'-preserveDN', '-extensions', 'extensions',
@@ -240,21 +240,26 @@ sub leaf
 
 # Make a CRL of a CA. Options:
 #   revoked => [certificates, or {serial => hex, reason => name, at => seconds since the epoch}]
-#   number => n              (none without)
+#   number => n              a number, or a string of decimal or 0x... digits (no number without)
 #   base => n                makes it a delta CRL for the full CRL of this number
 #   this_update, next_update => seconds since the epoch    (an hour ago, in a week)
-#   extensions => [more lines]
+#   extensions => [more lines; they may end with sections that they refer to]
 # The result has the paths {pem} and {der}, and {sha256}.
 sub crl
 {
 	my ($ca, %opt) = @_;
 	my $base = new_file();
-	my @extensions = ('authorityKeyIdentifier = keyid', @{ $opt{extensions} // [] });
+	my @extensions = ('authorityKeyIdentifier = keyid');
 
-	push @extensions, "deltaCRL = critical, $opt{base}" if defined $opt{base};
-	# openssl refuses to make a CRL without a number in its own way, so this is its own extension like the others
-	push @extensions, 'crlNumber = ' . $opt{number} if defined $opt{number};
-	write_ca_config($base, extensions => \@extensions);
+	# openssl has a name for the delta CRL indicator but makes none from text
+	push @extensions, '2.5.29.27 = critical, DER:' . der_integer($opt{base}) if defined $opt{base};
+	push @extensions, @{ $opt{extensions} // [] };
+	write_file("$base.number", number_hex($opt{number}) . "\n")
+	  if defined $opt{number};
+	write_ca_config(
+		$base,
+		extensions => \@extensions,
+		number => defined $opt{number});
 	write_file(
 		"$base.index",
 		join(
@@ -263,7 +268,7 @@ sub crl
 				join("\t",
 					'R', utc($_->{not_after} // time + 365 * 86400),
 					utc($_->{at} // time - 7200) . ($_->{reason} ? ",$_->{reason}" : ''),
-					length($_->{serial}) % 2 ? "0$_->{serial}" : $_->{serial},
+					even_hex($_->{serial}),
 					'unknown', $_->{subject} // '/CN=revoked') . "\n"
 			} @{ $opt{revoked} // [] }));
 	openssl('ca', '-gencrl', '-config', "$base.cnf", '-cert', $ca->{pem}, '-keyfile', $ca->{key},
@@ -308,6 +313,31 @@ sub utc
 	return strftime($time[5] < 150 ? '%y%m%d%H%M%SZ' : '%Y%m%d%H%M%SZ', @time);
 }
 
+# openssl's files hold whole octets.
+sub even_hex
+{
+	my ($hex) = @_;
+
+	return length($hex) % 2 ? "0$hex" : $hex;
+}
+
+sub number_hex
+{
+	my ($number) = @_;
+
+	return even_hex(uc Math::BigInt->new($number)->to_hex);
+}
+
+# A number that is not negative as a DER INTEGER, in hex.
+sub der_integer
+{
+	my ($number) = @_;
+	my $octets = number_hex($number);
+
+	$octets = "00$octets" if hex(substr($octets, 0, 1)) >= 8;
+	return sprintf('02%02X%s', length($octets) / 2, $octets);
+}
+
 sub write_ca_config
 {
 	my ($base, %opt) = @_;
@@ -324,6 +354,7 @@ default_md = sha256
 default_crl_days = 7
 policy = any
 unique_subject = no
+@{[ $opt{number} ? "crlnumber = $base.number" : '' ]}
 [any]
 commonName = optional
 organizationName = optional

@@ -5,7 +5,7 @@
 # PG_CONFIG in the environment means a PostgreSQL of one's own: then no server package is asked for.
 set -euo pipefail
 
-PATH=${PATH:-/usr/bin:/bin}:/usr/sbin:/sbin
+export PATH=${PATH:-/usr/bin:/bin}:/usr/sbin:/sbin
 pg_major=${PG_MAJOR:-15}
 
 packages=(make gcc libc6-dev clang openssl libssl-dev libpq-dev perl libipc-run-perl)

@@ -15,7 +15,7 @@
 # KEEP=1 keeps both. After TIME_LIMIT seconds (1500) the command is ended.
 set -euo pipefail
 
-PATH=${PATH:-/usr/bin:/bin}:/usr/sbin:/sbin
+export PATH=${PATH:-/usr/bin:/bin}:/usr/sbin:/sbin
 umask 022
 source_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd / # the other user may not be able to stay here
