@@ -6,6 +6,10 @@
 -- ---------------------------------------------------------------------------------------------
 
 CREATE SCHEMA cmblock;
+
+-- The operators of the data types are in there, so the functions below have it in their search_path too. That is
+-- safe because nobody but the extension's owner can create anything in it.
+SET LOCAL search_path = pg_catalog, cmblock, pg_temp;
 COMMENT ON SCHEMA cmblock IS 'cmblock: refuse clients that are no longer trusted';
 
 -- ---------------------------------------------------------------------------------------------
@@ -503,7 +507,7 @@ CREATE TABLE cmblock.client (
 CREATE INDEX client_change_xid ON cmblock.client (change_xid);
 CREATE INDEX client_hardware_id ON cmblock.client (hardware_id);
 CREATE INDEX client_blocked ON cmblock.client (smsid) WHERE blocked;
-CREATE INDEX client_blocked_name ON cmblock.client (lower(name)) WHERE blocked;
+CREATE INDEX client_name ON cmblock.client (lower(name));
 COMMENT ON TABLE cmblock.client IS 'the clients of the hierarchy with their block state; a deleted client leaves its row';
 COMMENT ON COLUMN cmblock.client.approval IS '0 not approved, 1 approved, 2 not applicable';
 COMMENT ON COLUMN cmblock.client.isv_proxied IS 'reaches the site through an ISV proxy certificate, so it cannot be blocked itself';
@@ -559,7 +563,7 @@ CREATE TABLE cmblock.block_event (
 	ticket           text,
 	actor            text NOT NULL,
 	at               timestamptz NOT NULL,
-	client_address   text,
+	client_address   inet,
 	application_name text,
 	version          bigint NOT NULL,
 	previous_hash    bytea NOT NULL CHECK (octet_length(previous_hash) = 32),
@@ -578,15 +582,15 @@ COMMENT ON COLUMN cmblock.block_event.hash IS 'SHA-256 over previous_hash and th
 
 CREATE FUNCTION cmblock.setup_site(code cmblock.site_code, kind cmblock.site_kind,
 		hierarchy uuid DEFAULT gen_random_uuid(), parent cmblock.site_code DEFAULT NULL) RETURNS void
-	AS 'MODULE_PATHNAME', 'cmblock_setup_site' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_setup_site' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
 COMMENT ON FUNCTION cmblock.setup_site IS 'says who this database is; a stand-alone primary needs nothing more';
 
 CREATE FUNCTION cmblock.add_site(code cmblock.site_code, kind cmblock.site_kind, parent cmblock.site_code) RETURNS void
-	AS 'MODULE_PATHNAME', 'cmblock_add_site' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_add_site' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
 COMMENT ON FUNCTION cmblock.add_site IS 'adds a site below this one to the hierarchy';
 
 CREATE FUNCTION cmblock.retire_site(code cmblock.site_code) RETURNS void
-	AS 'MODULE_PATHNAME', 'cmblock_retire_site' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_retire_site' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
 COMMENT ON FUNCTION cmblock.retire_site IS 'takes a site below this one out of the hierarchy; its code stays known';
 
 -- ---------------------------------------------------------------------------------------------
@@ -665,21 +669,18 @@ ALTER TABLE cmblock.block_event ENABLE ALWAYS TRIGGER guard, ENABLE ALWAYS TRIGG
 
 CREATE FUNCTION cmblock.register_client(client cmblock.smsid, name text, kind cmblock.client_kind DEFAULT 'computer',
 		hardware_id text DEFAULT NULL, approval smallint DEFAULT 2, isv_proxied boolean DEFAULT false) RETURNS void
-	AS 'MODULE_PATHNAME', 'cmblock_register_client' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_register_client' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
 COMMENT ON FUNCTION cmblock.register_client IS 'registers a client at this primary site, or brings what is known of it up to date; a block stays';
 
 CREATE FUNCTION cmblock.delete_client(client cmblock.smsid) RETURNS void
-	AS 'MODULE_PATHNAME', 'cmblock_delete_client' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_delete_client' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
 COMMENT ON FUNCTION cmblock.delete_client IS 'deletes a client and its certificates; what was blocked stays blocked';
 
 CREATE FUNCTION cmblock.reassign_client(client cmblock.smsid, site cmblock.site_code) RETURNS void
-	AS 'MODULE_PATHNAME', 'cmblock_reassign_client' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_reassign_client' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
 COMMENT ON FUNCTION cmblock.reassign_client IS 'hands a client with its certificates and its block to another primary site';
 
-CREATE FUNCTION cmblock.register_certificate(certificate bytea, client cmblock.smsid DEFAULT NULL,
-		type cmblock.certificate_type DEFAULT 'client') RETURNS cmblock.thumbprint
-	AS 'MODULE_PATHNAME', 'cmblock_register_certificate' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION cmblock.register_certificate IS 'registers a certificate (DER or PEM) of a client, of boot media, of a distribution point or of an ISV proxy; returns its SHA-256 thumbprint';
+-- register_certificate: here, with src/certificate.c
 
 -- ---------------------------------------------------------------------------------------------
 -- Blocking
@@ -687,32 +688,131 @@ COMMENT ON FUNCTION cmblock.register_certificate IS 'registers a certificate (DE
 
 CREATE FUNCTION cmblock.block_client(client cmblock.smsid, reason text DEFAULT NULL, ticket text DEFAULT NULL)
 	RETURNS cmblock.block_outcome
-	AS 'MODULE_PATHNAME', 'cmblock_block_client' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_block_client' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
 COMMENT ON FUNCTION cmblock.block_client IS 'blocks a client of this primary site: from the commit on it is refused everything';
 
 CREATE FUNCTION cmblock.unblock_client(client cmblock.smsid, reason text DEFAULT NULL, ticket text DEFAULT NULL)
 	RETURNS cmblock.block_outcome
-	AS 'MODULE_PATHNAME', 'cmblock_unblock_client' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_unblock_client' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
 COMMENT ON FUNCTION cmblock.unblock_client IS 'lifts the block of a client of this primary site; it never approves the client';
 
 CREATE FUNCTION cmblock.block_clients(clients cmblock.smsid[], blocked boolean DEFAULT true, reason text DEFAULT NULL,
 		ticket text DEFAULT NULL, OUT client cmblock.smsid, OUT outcome cmblock.block_outcome, OUT detail text)
 	RETURNS SETOF record
-	AS 'MODULE_PATHNAME', 'cmblock_block_clients' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	AS 'MODULE_PATHNAME', 'cmblock_block_clients' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp
 	ROWS 1000;
 COMMENT ON FUNCTION cmblock.block_clients IS 'blocks or unblocks many clients in one transaction and says for each how it went';
 
 CREATE FUNCTION cmblock.block_certificate(certificate cmblock.thumbprint, reason text DEFAULT NULL, ticket text DEFAULT NULL)
 	RETURNS cmblock.block_outcome
-	AS 'MODULE_PATHNAME', 'cmblock_block_certificate' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_block_certificate' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
 COMMENT ON FUNCTION cmblock.block_certificate IS 'blocks a certificate of this primary site, and says whom that cuts off';
 
 CREATE FUNCTION cmblock.unblock_certificate(certificate cmblock.thumbprint, reason text DEFAULT NULL, ticket text DEFAULT NULL)
 	RETURNS cmblock.block_outcome
-	AS 'MODULE_PATHNAME', 'cmblock_unblock_certificate' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_unblock_certificate' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
 COMMENT ON FUNCTION cmblock.unblock_certificate IS 'lifts the block of a certificate of this primary site';
 
 CREATE FUNCTION cmblock.verify_block_history(OUT intact boolean, OUT events bigint, OUT first_broken bigint, OUT detail text, OUT head bytea)
 	RETURNS record
-	AS 'MODULE_PATHNAME', 'cmblock_verify_block_history' LANGUAGE C STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_verify_block_history' LANGUAGE C STABLE SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
 COMMENT ON FUNCTION cmblock.verify_block_history IS 'recomputes the hash chain of block_event and names the first broken row';
+-- ---------------------------------------------------------------------------------------------
+-- What an administrator reads
+-- ---------------------------------------------------------------------------------------------
+
+CREATE VIEW cmblock.blocked_client AS
+	SELECT c.smsid AS client, c.name, c.kind, c.assigned_site, c.block_changed_at AS blocked_at,
+	       c.block_changed_by AS blocked_by, c.block_reason AS reason, c.block_ticket AS ticket, c.deleted_at
+	FROM cmblock.client c
+	WHERE c.blocked
+	ORDER BY c.block_changed_at DESC;
+COMMENT ON VIEW cmblock.blocked_client IS 'the blocked clients of the hierarchy, the latest first; deleted ones stay blocked';
+
+CREATE VIEW cmblock.blocked_certificate AS
+	SELECT x.sha256 AS certificate, x.type, x.subject, x.client, x.assigned_site, x.block_changed_at AS blocked_at,
+	       x.block_changed_by AS blocked_by, x.block_reason AS reason, x.block_ticket AS ticket, x.not_after, x.deleted_at
+	FROM cmblock.certificate x
+	WHERE x.blocked
+	ORDER BY x.block_changed_at DESC;
+COMMENT ON VIEW cmblock.blocked_certificate IS 'the blocked certificates of the hierarchy, the latest first';
+
+CREATE VIEW cmblock.block_history AS
+	SELECT e.at, e.actor, e.action, coalesce(c.name, x.subject) AS name, e.client, e.certificate, e.reason, e.ticket,
+	       e.site, e.to_site, e.client_address, e.application_name, e.id
+	FROM cmblock.block_event e
+	LEFT JOIN cmblock.client c ON c.smsid = e.client
+	LEFT JOIN cmblock.certificate x ON x.sha256 = e.certificate
+	ORDER BY e.id DESC;
+COMMENT ON VIEW cmblock.block_history IS 'who blocked, unblocked, reassigned or deleted what at this site, the latest first';
+
+CREATE VIEW cmblock.suspected_rejoin AS
+	WITH resemblance (blocked, suspect, evidence) AS (
+		SELECT b.smsid, s.smsid, 'hardware id'
+		FROM cmblock.client b JOIN cmblock.client s ON s.hardware_id = b.hardware_id
+		WHERE b.blocked
+		UNION ALL
+		SELECT b.smsid, s.smsid, 'name'
+		FROM cmblock.client b JOIN cmblock.client s ON lower(s.name) = lower(b.name)
+		WHERE b.blocked
+		UNION ALL
+		SELECT b.smsid, s.client, 'certificate key'
+		FROM cmblock.client b
+		JOIN cmblock.certificate bx ON bx.client = b.smsid
+		JOIN cmblock.certificate s ON s.key_sha256 = bx.key_sha256
+		WHERE b.blocked
+	)
+	SELECT s.registered_at, s.smsid AS client, s.name, s.assigned_site,
+	       array_agg(DISTINCT r.evidence ORDER BY r.evidence) AS evidence,
+	       b.smsid AS blocked_client, b.name AS blocked_name, b.block_changed_at AS blocked_at,
+	       s.registered_at >= b.block_changed_at AS registered_after_block
+	FROM resemblance r
+	JOIN cmblock.client b ON b.smsid = r.blocked
+	JOIN cmblock.client s ON s.smsid = r.suspect
+	WHERE s.smsid <> b.smsid AND NOT s.blocked AND s.deleted_at IS NULL
+	GROUP BY s.smsid, b.smsid
+	ORDER BY s.registered_at DESC;
+COMMENT ON VIEW cmblock.suspected_rejoin IS 'clients that look like a blocked client coming back, with the evidence';
+
+-- ---------------------------------------------------------------------------------------------
+-- Privileges: PUBLIC has none, but for the data types' own functions, which touch no data
+-- ---------------------------------------------------------------------------------------------
+
+CREATE FUNCTION cmblock.grant_privilege(role name, kind text) RETURNS void
+	AS 'MODULE_PATHNAME', 'cmblock_grant_privilege' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION cmblock.grant_privilege IS 'makes a role a block_changer, pki_administrator, site_system, replication_peer or reader';
+
+CREATE FUNCTION cmblock.revoke_privilege(role name, kind text) RETURNS void
+	AS 'MODULE_PATHNAME', 'cmblock_revoke_privilege' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION cmblock.revoke_privilege IS 'takes back what grant_privilege gave';
+
+CREATE FUNCTION cmblock.version() RETURNS text
+	AS 'MODULE_PATHNAME', 'cmblock_version' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION cmblock.version() IS 'version of the loaded library';
+
+-- Everything that is not the support function of a data type is taken from PUBLIC.
+DO $$
+DECLARE
+	f regprocedure;
+BEGIN
+	FOR f IN
+		SELECT p.oid
+		FROM pg_catalog.pg_proc p
+		WHERE p.pronamespace = 'cmblock'::regnamespace
+		  AND p.proname !~ '^(site_code|smsid|thumbprint|certificate_serial)'
+		  AND p.prokind = 'f'
+	LOOP
+		EXECUTE pg_catalog.format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', f);
+	END LOOP;
+END
+$$;
+
+-- ---------------------------------------------------------------------------------------------
+-- What pg_dump keeps. A superuser restores it with cmblock.restore = on.
+-- ---------------------------------------------------------------------------------------------
+
+SELECT pg_catalog.pg_extension_config_dump('cmblock.this_site', '');
+SELECT pg_catalog.pg_extension_config_dump('cmblock.site', '');
+SELECT pg_catalog.pg_extension_config_dump('cmblock.client', '');
+SELECT pg_catalog.pg_extension_config_dump('cmblock.certificate', '');
+SELECT pg_catalog.pg_extension_config_dump('cmblock.block_event', '');

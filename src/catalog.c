@@ -11,6 +11,7 @@
 #include "access/htup_details.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_enum.h"
+#include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
@@ -46,14 +47,16 @@ typedef struct EnumLabels
 static const EnumLabels enum_labels[CMBLOCK_ENUMS] = {
 	[ENUM_SITE_KIND] = {"site_kind", {"central", "primary", "secondary"}},
 	[ENUM_CLIENT_KIND] = {"client_kind", {"computer", "mac", "mobile_device"}},
-	[ENUM_CERTIFICATE_TYPE] = {"certificate_type", {"client", "boot_media", "distribution_point", "isv_proxy"}},
+	[ENUM_CERTIFICATE_TYPE] = {"certificate_type",
+							   {"client", "boot_media", "distribution_point", "isv_proxy"}},
 	[ENUM_TRANSPORT] = {"transport", {"http", "enhanced_http", "https"}},
 	[ENUM_REQUEST_KIND] = {"request_kind",
-						   {"policy", "inventory", "state_message", "status_message", "registration", "content",
-							"os_deployment"}},
+						   {"policy", "inventory", "state_message", "status_message", "registration",
+							"content", "os_deployment"}},
 	[ENUM_ASSURANCE] = {"assurance", {"limited", "full"}},
 	[ENUM_BLOCK_OUTCOME] = {"block_outcome",
-							{"blocked", "unblocked", "unchanged", "not_found", "not_assigned_here", "isv_proxied"}},
+							{"blocked", "unblocked", "unchanged", "not_found", "not_assigned_here",
+							 "isv_proxied"}},
 	[ENUM_CRL_POLICY] = {"crl_policy", {"required", "best_effort", "off"}},
 	[ENUM_REVOCATION] = {"revocation", {"good", "revoked", "unknown"}},
 	[ENUM_BLOCK_ACTION] = {"block_action", {"blocked", "unblocked", "reassigned", "deleted"}},
@@ -61,6 +64,7 @@ static const EnumLabels enum_labels[CMBLOCK_ENUMS] = {
 
 static Oid relation_oids[CMBLOCK_RELATIONS];
 static Oid enum_oids[CMBLOCK_ENUMS][MAX_LABELS];
+static uint64 generation = 1;
 static bool callback_registered = false;
 
 static void
@@ -68,6 +72,13 @@ forget_everything(Datum arg, int cacheid, uint32 hashvalue)
 {
 	memset(relation_oids, 0, sizeof(relation_oids));
 	memset(enum_oids, 0, sizeof(enum_oids));
+	generation++;
+}
+
+uint64
+cmblock_catalog_generation(void)
+{
+	return generation;
 }
 
 static Oid
@@ -84,9 +95,7 @@ schema_oid(void)
 static void
 missing(const char *kind, const char *name)
 {
-	ereport(ERROR,
-			errcode(ERRCODE_UNDEFINED_TABLE),
-			errmsg("%s \"cmblock.%s\" does not exist", kind, name),
+	ereport(ERROR, errcode(ERRCODE_UNDEFINED_TABLE), errmsg("%s \"cmblock.%s\" does not exist", kind, name),
 			errhint("Install the extension in this database: CREATE EXTENSION cmblock."));
 }
 
@@ -115,9 +124,9 @@ Oid
 cmblock_type(const char *name)
 {
 	Oid schema = schema_oid();
-	Oid oid = OidIsValid(schema)
-				  ? GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum(name), ObjectIdGetDatum(schema))
-				  : InvalidOid;
+	Oid oid = OidIsValid(schema) ? GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum(name),
+												   ObjectIdGetDatum(schema))
+								 : InvalidOid;
 
 	if (!OidIsValid(oid))
 		missing("type", name);

@@ -135,6 +135,9 @@ extern Datum cmblock_enum_datum(CmblockEnum which, int value);
 /* SQL label of an enum value: a constant string. */
 extern const char *cmblock_enum_label(CmblockEnum which, int value);
 
+/* Grows whenever what was looked up here may have changed: anything kept by OID must be thrown away then. */
+extern uint64 cmblock_catalog_generation(void);
+
 /* Is the extension in this database? */
 extern bool cmblock_is_installed(void);
 

@@ -23,4 +23,6 @@ extern bool cmblock_restore;
 /* cmblock.rejoin_policy: what happens when a registration or request looks like a blocked client coming back */
 extern int cmblock_rejoin_policy;
 
+extern PGDLLEXPORT void _PG_init(void);
+
 #endif

@@ -1,0 +1,413 @@
+/*
+ * history.c
+ *		The block history: an append-only table whose rows are chained by SHA-256.
+ *
+ * A deferred constraint trigger on client and certificate writes one event for each block, unblock, hand-over and
+ * deletion that this site makes, whichever statement made it. Deferred, because each event is chained to the last
+ * one committed, so the writers stand in line: the line is one object lock, taken at the first event and held to
+ * the end of the transaction. At commit that is short; an administrator with a transaction left open holds nobody up.
+ * A prepared transaction keeps its place in the line until it is committed or rolled back.
+ *
+ * The last event is read with the newest snapshot, not the transaction's, so the chain is right in REPEATABLE READ too.
+ *
+ * The hash of an event is SHA-256(previous_hash || field || field ...): each field in the order of hashed_fields, as a
+ * length of four octets, highest first, and that many octets of text in UTF-8; a null is the length FFFFFFFF alone.
+ * The first event's previous_hash is 32 zero octets. Cutting events off the end leaves a chain that verifies:
+ * whoever must exclude that keeps a head that verify_block_history returned somewhere else.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/transam.h"
+#include "access/xact.h"
+#include "catalog/indexing.h"
+#include "catalog/pg_class.h"
+#include "commands/trigger.h"
+#include "common/cryptohash.h"
+#include "common/sha2.h"
+#include "funcapi.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "port/pg_bswap.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/fmgrprotos.h"
+#include "utils/guc.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "catalog.h"
+#include "scan.h"
+#include "site.h"
+#include "types.h"
+
+PG_FUNCTION_INFO_V1(cmblock_record_block_event);
+PG_FUNCTION_INFO_V1(cmblock_verify_block_history);
+
+#define HASH_OCTETS PG_SHA256_DIGEST_LENGTH
+
+/* Column numbers of block_event: the install script and this enum agree. */
+typedef enum EventColumn
+{
+	EVENT_ID = 1,
+	EVENT_ACTION,
+	EVENT_CLIENT,
+	EVENT_CERTIFICATE,
+	EVENT_SITE,
+	EVENT_TO_SITE,
+	EVENT_REASON,
+	EVENT_TICKET,
+	EVENT_ACTOR,
+	EVENT_AT,
+	EVENT_CLIENT_ADDRESS,
+	EVENT_APPLICATION_NAME,
+	EVENT_VERSION,
+	EVENT_PREVIOUS_HASH,
+	EVENT_HASH
+} EventColumn;
+
+#define EVENT_COLUMNS EVENT_HASH
+#define LAST_HASHED_COLUMN EVENT_VERSION
+
+typedef struct Event
+{
+	Datum value[EVENT_COLUMNS];
+	bool null[EVENT_COLUMNS];
+} Event;
+
+typedef struct ChainEnd
+{
+	int64 id; /* 0: the chain is empty */
+	uint8 hash[HASH_OCTETS];
+} ChainEnd;
+
+/* ---------- the hash ---------- */
+
+/* What a field contributes, as text; NULL for a null. */
+static char *
+field_text(const Event *event, EventColumn column)
+{
+	Datum value = event->value[column - 1];
+
+	if (event->null[column - 1])
+		return NULL;
+	switch (column)
+	{
+		case EVENT_ID:
+		case EVENT_VERSION:
+			return psprintf(INT64_FORMAT, DatumGetInt64(value));
+		case EVENT_ACTION:
+			return pstrdup(cmblock_enum_label(
+				ENUM_BLOCK_ACTION, cmblock_enum_value(ENUM_BLOCK_ACTION, DatumGetObjectId(value))));
+		case EVENT_CLIENT:
+			return cmblock_smsid_string(DatumGetSmsidP(value));
+		case EVENT_CERTIFICATE:
+		{
+			struct varlena *thumbprint = PG_DETOAST_DATUM_PACKED(value);
+
+			return cmblock_hex_string((unsigned char *) VARDATA_ANY(thumbprint),
+									  VARSIZE_ANY_EXHDR(thumbprint));
+		}
+		case EVENT_SITE:
+		case EVENT_TO_SITE:
+			return cmblock_site_code_string(DatumGetSiteCode(value));
+		case EVENT_AT: /* microseconds since 1970 */
+			return psprintf(INT64_FORMAT,
+							DatumGetTimestampTz(value) +
+								(int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY);
+		case EVENT_CLIENT_ADDRESS:
+			return OidOutputFunctionCall(F_INET_OUT, value);
+		default:
+			return TextDatumGetCString(value);
+	}
+}
+
+static void
+hash_event(const Event *event, const uint8 *previous, uint8 *hash)
+{
+	pg_cryptohash_ctx *sha256 = pg_cryptohash_create(PG_SHA256);
+	bool ok = sha256 != NULL && pg_cryptohash_init(sha256) >= 0 &&
+			  pg_cryptohash_update(sha256, previous, HASH_OCTETS) >= 0;
+
+	for (int column = 1; column <= LAST_HASHED_COLUMN && ok; column++)
+	{
+		char *text = field_text(event, column);
+		char *utf8 = text ? pg_server_to_any(text, strlen(text), PG_UTF8) : NULL;
+		uint32 length = pg_hton32(utf8 ? (uint32) strlen(utf8) : PG_UINT32_MAX);
+
+		ok = pg_cryptohash_update(sha256, (uint8 *) &length, sizeof(length)) >= 0 &&
+			 (!utf8 || pg_cryptohash_update(sha256, (uint8 *) utf8, strlen(utf8)) >= 0);
+	}
+	ok = ok && pg_cryptohash_final(sha256, hash, HASH_OCTETS) >= 0;
+	if (!ok)
+		elog(ERROR, "could not compute SHA-256 of a block event");
+	pg_cryptohash_free(sha256);
+}
+
+/* ---------- writing ---------- */
+
+/* The end of the chain while this transaction holds the lock: valid for one transaction and no aborted part of it. */
+static ChainEnd chain_end;
+static FullTransactionId chain_end_transaction = {InvalidTransactionId};
+
+static void
+forget_chain_end(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
+{
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		chain_end_transaction = InvalidFullTransactionId;
+}
+
+static void
+read_chain_end(Relation history)
+{
+	Relation index = index_open(cmblock_relation(IDX_BLOCK_EVENT_ID), AccessShareLock);
+	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TupleTableSlot *slot = table_slot_create(history, NULL);
+	IndexScanDesc scan = index_beginscan(history, index, snapshot, 0, 0);
+
+	memset(&chain_end, 0, sizeof(chain_end));
+	index_rescan(scan, NULL, 0, NULL, 0);
+	if (index_getnext_slot(scan, BackwardScanDirection, slot))
+	{
+		bool isnull;
+		bytea *hash;
+
+		chain_end.id = DatumGetInt64(slot_getattr(slot, EVENT_ID, &isnull));
+		hash = DatumGetByteaPP(slot_getattr(slot, EVENT_HASH, &isnull));
+		memcpy(chain_end.hash, VARDATA_ANY(hash), HASH_OCTETS);
+	}
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	UnregisterSnapshot(snapshot);
+	index_close(index, AccessShareLock);
+}
+
+static void
+stand_in_line(Relation history)
+{
+	static bool callback_registered = false;
+
+	if (!callback_registered)
+	{
+		RegisterSubXactCallback(forget_chain_end, NULL);
+		callback_registered = true;
+	}
+	if (FullTransactionIdEquals(chain_end_transaction, GetTopFullTransactionId()))
+		return;
+	LockDatabaseObject(RelationRelationId, RelationGetRelid(history), 0, ExclusiveLock);
+	read_chain_end(history);
+	chain_end_transaction = GetTopFullTransactionId();
+}
+
+static Datum
+hash_datum(const uint8 *hash)
+{
+	bytea *result = palloc(VARHDRSZ + HASH_OCTETS);
+
+	SET_VARSIZE(result, VARHDRSZ + HASH_OCTETS);
+	memcpy(VARDATA(result), hash, HASH_OCTETS);
+	return PointerGetDatum(result);
+}
+
+/* Where the session comes from; null for a Unix socket. */
+static void
+set_client_address(Event *event)
+{
+	LOCAL_FCINFO(call, 0);
+
+	InitFunctionCallInfoData(*call, NULL, 0, InvalidOid, NULL, NULL);
+	event->value[EVENT_CLIENT_ADDRESS - 1] = inet_client_addr(call);
+	event->null[EVENT_CLIENT_ADDRESS - 1] = call->isnull;
+}
+
+static void
+append(Relation history, Event *event)
+{
+	ChainEnd next;
+	HeapTuple tuple;
+
+	/* Set before anything can fail half-way: a failure aborts, and the abort makes us read again. */
+	next.id = chain_end.id + 1;
+	event->value[EVENT_ID - 1] = Int64GetDatum(next.id);
+	event->value[EVENT_PREVIOUS_HASH - 1] = hash_datum(chain_end.hash);
+	hash_event(event, chain_end.hash, next.hash);
+	event->value[EVENT_HASH - 1] = hash_datum(next.hash);
+	chain_end = next;
+
+	tuple = heap_form_tuple(RelationGetDescr(history), event->value, event->null);
+	CatalogTupleInsert(history, tuple);
+	heap_freetuple(tuple);
+}
+
+/* Columns of the changed row, by name. */
+static Datum
+column(TriggerData *trigger, HeapTuple row, const char *name, bool *isnull)
+{
+	TupleDesc desc = RelationGetDescr(trigger->tg_relation);
+
+	return heap_getattr(row, cmblock_column_number(desc, name), desc, isnull);
+}
+
+static void
+carry(Event *event, EventColumn to, TriggerData *trigger, HeapTuple row, const char *name)
+{
+	event->value[to - 1] = column(trigger, row, name, &event->null[to - 1]);
+}
+
+static void
+record(TriggerData *trigger, Relation history, BlockAction action)
+{
+	HeapTuple old = trigger->tg_trigtuple;
+	HeapTuple new = trigger->tg_newtuple;
+	bool is_client = RelationGetRelid(trigger->tg_relation) == cmblock_relation(REL_CLIENT);
+	Event event;
+
+	memset(event.value, 0, sizeof(event.value));
+	memset(event.null, true, sizeof(event.null));
+	event.null[EVENT_ID - 1] = event.null[EVENT_ACTION - 1] = false;
+	event.null[EVENT_PREVIOUS_HASH - 1] = event.null[EVENT_HASH - 1] = false;
+
+	event.value[EVENT_ACTION - 1] = cmblock_enum_datum(ENUM_BLOCK_ACTION, action);
+	carry(&event, is_client ? EVENT_CLIENT : EVENT_CERTIFICATE, trigger, new, is_client ? "smsid" : "sha256");
+	carry(&event, EVENT_SITE, trigger, old, "assigned_site");
+	if (action == ACTION_REASSIGNED)
+		carry(&event, EVENT_TO_SITE, trigger, new, "assigned_site");
+	if (action == ACTION_BLOCKED || action == ACTION_UNBLOCKED)
+	{
+		carry(&event, EVENT_REASON, trigger, new, "block_reason");
+		carry(&event, EVENT_TICKET, trigger, new, "block_ticket");
+	}
+	carry(&event, EVENT_ACTOR, trigger, new, "changed_by");
+	carry(&event, EVENT_AT, trigger, new, "changed_at");
+	set_client_address(&event);
+	event.null[EVENT_APPLICATION_NAME - 1] = application_name == NULL || application_name[0] == '\0';
+	if (!event.null[EVENT_APPLICATION_NAME - 1])
+		event.value[EVENT_APPLICATION_NAME - 1] = CStringGetTextDatum(application_name);
+	carry(&event, EVENT_VERSION, trigger, new, "version");
+	append(history, &event);
+}
+
+Datum
+cmblock_record_block_event(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	const SiteIdentity *here;
+	Relation history;
+	HeapTuple old;
+	HeapTuple new;
+	bool old_null;
+	bool new_null;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR, errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				errmsg("cmblock.record_block_event() can only be called as a trigger"));
+	if (!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) || !TRIGGER_FIRED_AFTER(trigger->tg_event) ||
+		!TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
+		ereport(ERROR, errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				errmsg("cmblock.record_block_event() must be fired AFTER UPDATE, FOR EACH ROW"));
+
+	old = trigger->tg_trigtuple;
+	new = trigger->tg_newtuple;
+	here = cmblock_require_site();
+
+	/* What a neighbour sent is in the history of the site that did it. */
+	if (DatumGetSiteCode(column(trigger, new, "origin_site", &new_null)) != here->code)
+		PG_RETURN_POINTER(NULL);
+
+	history = table_open(cmblock_relation(REL_BLOCK_EVENT), RowExclusiveLock);
+	stand_in_line(history);
+	if (DatumGetBool(column(trigger, new, "blocked", &new_null)) !=
+		DatumGetBool(column(trigger, old, "blocked", &old_null)))
+		record(trigger, history,
+			   DatumGetBool(column(trigger, new, "blocked", &new_null)) ? ACTION_BLOCKED : ACTION_UNBLOCKED);
+	if (DatumGetSiteCode(column(trigger, new, "assigned_site", &new_null)) !=
+		DatumGetSiteCode(column(trigger, old, "assigned_site", &old_null)))
+		record(trigger, history, ACTION_REASSIGNED);
+	(void) column(trigger, old, "deleted_at", &old_null);
+	(void) column(trigger, new, "deleted_at", &new_null);
+	if (old_null && !new_null)
+		record(trigger, history, ACTION_DELETED);
+	table_close(history, NoLock);
+	PG_RETURN_POINTER(NULL);
+}
+
+/* ---------- verifying ---------- */
+
+/* Says what is wrong with an event that should follow `end`, or NULL; moves `end` on when nothing is. */
+static const char *
+broken(const Event *event, ChainEnd *end)
+{
+	bytea *previous = DatumGetByteaPP(event->value[EVENT_PREVIOUS_HASH - 1]);
+	bytea *hash = DatumGetByteaPP(event->value[EVENT_HASH - 1]);
+	uint8 computed[HASH_OCTETS];
+
+	if (DatumGetInt64(event->value[EVENT_ID - 1]) != end->id + 1)
+		return psprintf("event " INT64_FORMAT " is missing", end->id + 1);
+	if (VARSIZE_ANY_EXHDR(previous) != HASH_OCTETS ||
+		memcmp(VARDATA_ANY(previous), end->hash, HASH_OCTETS) != 0)
+		return "its previous_hash is not the hash of the event before";
+	hash_event(event, end->hash, computed);
+	if (VARSIZE_ANY_EXHDR(hash) != HASH_OCTETS || memcmp(VARDATA_ANY(hash), computed, HASH_OCTETS) != 0)
+		return "its hash does not fit its contents: a field was changed";
+	end->id++;
+	memcpy(end->hash, computed, HASH_OCTETS);
+	return NULL;
+}
+
+Datum
+cmblock_verify_block_history(PG_FUNCTION_ARGS)
+{
+	Relation history = table_open(cmblock_relation(REL_BLOCK_EVENT), AccessShareLock);
+	Relation index = index_open(cmblock_relation(IDX_BLOCK_EVENT_ID), AccessShareLock);
+	TupleTableSlot *slot = table_slot_create(history, NULL);
+	IndexScanDesc scan = index_beginscan(history, index, GetActiveSnapshot(), 0, 0);
+	MemoryContext per_event =
+		AllocSetContextCreate(CurrentMemoryContext, "block event", ALLOCSET_DEFAULT_SIZES);
+	TupleDesc result;
+	Datum values[5] = {0};
+	bool nulls[5] = {0};
+	ChainEnd end = {0};
+	char *problem = NULL;
+	int64 first_broken = 0;
+
+	if (get_call_result_type(fcinfo, NULL, &result) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+
+	index_rescan(scan, NULL, 0, NULL, 0);
+	while (!problem && index_getnext_slot(scan, ForwardScanDirection, slot))
+	{
+		MemoryContext before = MemoryContextSwitchTo(per_event);
+		const char *found;
+		Event event;
+
+		CHECK_FOR_INTERRUPTS();
+		slot_getallattrs(slot);
+		memcpy(event.value, slot->tts_values, sizeof(event.value));
+		memcpy(event.null, slot->tts_isnull, sizeof(event.null));
+		found = broken(&event, &end);
+		if (found)
+		{
+			first_broken = DatumGetInt64(event.value[EVENT_ID - 1]);
+			problem = MemoryContextStrdup(MemoryContextGetParent(per_event), found);
+		}
+		MemoryContextSwitchTo(before);
+		MemoryContextReset(per_event);
+	}
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	index_close(index, AccessShareLock);
+	table_close(history, AccessShareLock);
+
+	values[0] = BoolGetDatum(problem == NULL);
+	values[1] = Int64GetDatum(end.id);
+	values[2] = Int64GetDatum(first_broken);
+	nulls[2] = problem == NULL;
+	values[3] = CStringGetTextDatum(problem ? problem : "every event follows from the one before");
+	values[4] = hash_datum(end.hash);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(result), values, nulls)));
+}

@@ -1,0 +1,84 @@
+/*
+ * scan.c
+ *		Reading the extension's own tables from C, without SPI and without privilege checks.
+ */
+#include "postgres.h"
+
+#include "access/nbtree.h"
+#include "access/stratnum.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
+
+#include "scan.h"
+
+Snapshot
+cmblock_newest_snapshot(void)
+{
+	return IsInParallelMode() ? GetActiveSnapshot() : GetLatestSnapshot();
+}
+
+int
+cmblock_column_number(TupleDesc desc, const char *name)
+{
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(desc, i);
+
+		if (!attribute->attisdropped && strcmp(NameStr(attribute->attname), name) == 0)
+			return attribute->attnum;
+	}
+	elog(ERROR, "column \"%s\" is missing", name);
+}
+
+Datum
+cmblock_slot_column(TupleTableSlot *slot, TupleDesc desc, const char *name, bool *isnull)
+{
+	return slot_getattr(slot, cmblock_column_number(desc, name), isnull);
+}
+
+Datum
+cmblock_lookup_column(IndexLookup *lookup, const char *name, bool *isnull)
+{
+	return cmblock_slot_column(lookup->slot, RelationGetDescr(lookup->table), name, isnull);
+}
+
+bool
+cmblock_index_lookup(IndexLookup *lookup, CmblockRelation table, CmblockRelation index, Datum key)
+{
+	ScanKeyData equal;
+	Oid column_type;
+	Oid equal_operator;
+
+	lookup->table = table_open(cmblock_relation(table), AccessShareLock);
+	lookup->index = index_open(cmblock_relation(index), AccessShareLock);
+	column_type = lookup->index->rd_opcintype[0];
+	equal_operator =
+		get_opfamily_member(lookup->index->rd_opfamily[0], column_type, column_type, BTEqualStrategyNumber);
+	ScanKeyEntryInitialize(&equal, 0, 1, BTEqualStrategyNumber, InvalidOid, lookup->index->rd_indcollation[0],
+						   get_opcode(equal_operator), key);
+
+	lookup->snapshot = RegisterSnapshot(cmblock_newest_snapshot());
+	lookup->slot = table_slot_create(lookup->table, NULL);
+	lookup->scan = index_beginscan(lookup->table, lookup->index, lookup->snapshot, 1, 0);
+	index_rescan(lookup->scan, &equal, 1, NULL, 0);
+	return cmblock_index_lookup_next(lookup);
+}
+
+bool
+cmblock_index_lookup_next(IndexLookup *lookup)
+{
+	return index_getnext_slot(lookup->scan, ForwardScanDirection, lookup->slot);
+}
+
+void
+cmblock_index_lookup_end(IndexLookup *lookup)
+{
+	index_endscan(lookup->scan);
+	ExecDropSingleTupleTableSlot(lookup->slot);
+	UnregisterSnapshot(lookup->snapshot);
+	index_close(lookup->index, AccessShareLock);
+	table_close(lookup->table, AccessShareLock);
+}

@@ -1,0 +1,48 @@
+/*
+ * scan.h
+ *		Reading the extension's own tables from C, without SPI and without privilege checks.
+ */
+#ifndef CMBLOCK_SCAN_H
+#define CMBLOCK_SCAN_H
+
+#include "postgres.h"
+#include "access/genam.h"
+#include "executor/tuptable.h"
+#include "utils/rel.h"
+#include "utils/snapshot.h"
+
+#include "catalog.h"
+
+/*
+ * The newest snapshot there is: what committed before this call is seen, also inside a REPEATABLE READ transaction,
+ * and so are this transaction's own changes. In a parallel worker no newer snapshot than the statement's can be
+ * taken; it is used there.
+ */
+extern Snapshot cmblock_newest_snapshot(void);
+
+typedef struct IndexLookup
+{
+	Relation table;
+	Relation index;
+	IndexScanDesc scan;
+	Snapshot snapshot;
+	TupleTableSlot *slot;
+} IndexLookup;
+
+/*
+ * Finds the first row whose leading index column equals key, with the newest snapshot. True when there is one: its
+ * columns can be read until cmblock_index_lookup_end, which must be called in either case.
+ */
+extern bool cmblock_index_lookup(IndexLookup *lookup, CmblockRelation table, CmblockRelation index,
+								 Datum key);
+extern bool cmblock_index_lookup_next(IndexLookup *lookup);
+extern void cmblock_index_lookup_end(IndexLookup *lookup);
+
+/* A column of the row by name. By-reference values point into the row. */
+extern Datum cmblock_lookup_column(IndexLookup *lookup, const char *name, bool *isnull);
+extern Datum cmblock_slot_column(TupleTableSlot *slot, TupleDesc desc, const char *name, bool *isnull);
+
+/* Number of a column of one of our tables; an error when it is not there. */
+extern int cmblock_column_number(TupleDesc desc, const char *name);
+
+#endif

@@ -1,0 +1,74 @@
+/*
+ * statement.c
+ *		SQL statements of the commands: prepared once a session, parameters by type name.
+ *
+ * The plan cache replans when a table changes, but a parameter's type is an OID that dies with DROP EXTENSION.
+ * So a plan also remembers the generation of the extension's catalog entries, and is prepared anew when that
+ * has moved on.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_namespace.h"
+#include "catalog/pg_type.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+
+#include "catalog.h"
+#include "statement.h"
+
+static Oid
+parameter_type(const char *name)
+{
+	int length = strlen(name);
+	bool is_array = length > 2 && strcmp(name + length - 2, "[]") == 0;
+	char *element = pnstrdup(name, is_array ? length - 2 : length);
+	Oid type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum(element),
+							   ObjectIdGetDatum(PG_CATALOG_NAMESPACE));
+
+	if (!OidIsValid(type))
+		type = cmblock_type(element);
+	return is_array ? get_array_type(type) : type;
+}
+
+static void
+prepare(Statement *statement)
+{
+	Oid types[MAX_PARAMETERS];
+	int count = 0;
+	SPIPlanPtr plan;
+
+	if (statement->plan)
+	{
+		SPI_freeplan(statement->plan);
+		statement->plan = NULL;
+	}
+	while (count < MAX_PARAMETERS && statement->parameter[count])
+	{
+		types[count] = parameter_type(statement->parameter[count]);
+		count++;
+	}
+	plan = SPI_prepare(statement->sql, count, types);
+	if (plan == NULL || SPI_keepplan(plan) != 0)
+		elog(ERROR, "could not prepare statement: %s", SPI_result_code_string(SPI_result));
+	statement->plan = plan;
+	statement->generation = cmblock_catalog_generation();
+}
+
+uint64
+cmblock_execute(Statement *statement, Datum *values, const char *nulls)
+{
+	int result;
+
+	if (!statement->plan || statement->generation != cmblock_catalog_generation())
+		prepare(statement);
+	result = SPI_execute_plan(statement->plan, values, nulls, false, 0);
+	if (result < 0)
+		elog(ERROR, "statement failed: %s", SPI_result_code_string(result));
+	return SPI_processed;
+}
+
+Datum
+cmblock_result(int column, bool *isnull)
+{
+	return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, isnull);
+}
