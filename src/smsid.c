@@ -11,7 +11,6 @@
 #include "lib/hyperloglog.h"
 #include "libpq/pqformat.h"
 #include "port/pg_bswap.h"
-#include "utils/guc.h"
 #include "utils/sortsupport.h"
 
 #include "compat.h"

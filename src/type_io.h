@@ -12,8 +12,7 @@
 /* types.c */
 extern void cmblock_refuse_text(FunctionCallInfo fcinfo, const char *type, const char *text, const char *why,
 								const char *hint);
-extern void cmblock_refuse_octets(const char *type, const char *why, const char *hint)
-	pg_attribute_noreturn();
+extern _Noreturn void cmblock_refuse_octets(const char *type, const char *why, const char *hint);
 extern const unsigned char *cmblock_message_octets(StringInfo message, int *length);
 
 /*
