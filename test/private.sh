@@ -87,7 +87,8 @@ if [ "$(id -u)" -eq 0 ]
 then
 	user=${TEST_USER:-postgres}
 	id "$user" >/dev/null 2>&1 || fail "PostgreSQL does not run as root, and there is no user $user: set TEST_USER"
-	become=(runuser -u "$user" --)
+	# not runuser, which stays as a parent and comments on signals
+	become=(setpriv --reuid "$user" --regid "$(id -g "$user")" --init-groups --)
 fi
 
 trap clean_up EXIT

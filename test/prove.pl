@@ -30,7 +30,7 @@ $harness->callback(
 		$passed += $parser->passed - $parser->skipped;
 		$skipped += $parser->skipped || ($parser->skip_all ? 1 : 0);
 		# Died, killed, a plan that was not kept: a failure that no assertion tells of.
-		$not_ok++ if $parser->exit || $parser->parse_errors && !$not_ok;
+		$not_ok ||= 1 if $parser->has_problems;
 		$failed += $not_ok;
 		push @bad, $job->[0] if $not_ok;
 	});
@@ -40,7 +40,7 @@ foreach my $program (@bad)
 {
 	my $name = basename($program, '.pl');
 
-	foreach my $log (glob("tmp_check/log/regress_log_$name tmp_check/log/$name\_*.log"))
+	foreach my $log (grep { -e } glob("tmp_check/log/regress_log_$name tmp_check/log/$name\_*.log"))
 	{
 		print "\n== the end of $log\n";
 		system('tail', '-n', '60', $log);

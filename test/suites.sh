@@ -2,7 +2,7 @@
 # Run all tests, inside the area that test/private.sh has made. `make check` calls this; see test/README.md.
 #
 # Counted are: each build, each assertion of a TAP program, each pg_regress script and isolation spec in each run,
-# and that no process is left. A program that dies or breaks its plan counts as one failure more.
+# and that no process is left. A program that dies or breaks its plan counts as a failure.
 # TESTS names the few to run: sql/types specs/two_admins t/001_version.pl test/unit/crl_reader_test build
 # shellcheck disable=SC2317 # functions that are called through a trap or by name
 set -uo pipefail
@@ -127,13 +127,13 @@ cluster()
 	local data=$AREA/$1 log=$AREA/$1.log
 	shift
 	export PGHOST=$AREA/tmp PGPORT=5432 PGUSER=postgres
-	initdb -D "$data" -A trust -N -E UTF8 --locale=C -U postgres >"$log" 2>&1 &&
+	initdb -D "$data" -A trust -N -E UTF8 --locale=C -U postgres >"$log.initdb" 2>&1 &&
 		printf '%s\n' "unix_socket_directories = '$PGHOST'" "listen_addresses = ''" 'fsync = off' \
 			'wal_level = replica' 'max_worker_processes = 32' 'max_prepared_transactions = 10' \
 			'log_line_prefix = '\''%m [%p] %q%a '\''' "$@" >>"$data/postgresql.conf" &&
 		pg_ctl -D "$data" -l "$log" -w -t 60 start >/dev/null && return
 	echo "FAILED: cluster $data does not start"
-	show_logs "$log"
+	show_logs "$log.initdb" "$log"
 	count 0 1
 	return 1
 }
@@ -179,7 +179,13 @@ tap()
 }
 
 trap interrupted TERM INT
-[ -z "$TESTS" ] || echo "tests asked for: $TESTS"
+for test in $TESTS
+do
+	compgen -G "${test%.*}.*" >/dev/null || [ "$test" = build ] || {
+		echo "FAILED: there is no test $test"
+		count 0 1
+	}
+done
 
 heading 'builds: gcc and clang, warnings are errors'
 build gcc make -j"$JOBS" PG_CONFIG="$PG_CONFIG" CC=gcc WERROR=1 install || finish
