@@ -336,6 +336,12 @@ SELECT ('0123456789abcdef' || substr(md5(i::text), 1, 16))::uuid::smsid AS smsid
 SELECT count(*) AS rows, count(*) FILTER (WHERE smsid_rank <> row_number) AS wrong
 FROM (SELECT row_number() OVER (ORDER BY smsid) AS smsid_rank,
 			 row_number() OVER (ORDER BY smsid::text COLLATE "C") FROM alike) t;
+-- So many different ids in memory that it stops doubting them.
+CREATE TEMP TABLE unlike AS SELECT md5(i::text)::uuid::smsid AS smsid FROM generate_series(1, 170000) i;
+SET work_mem = '64MB';
+SELECT count(*) AS rows, count(*) FILTER (WHERE smsid <= previous) AS wrong
+FROM (SELECT smsid, lag(smsid) OVER (ORDER BY smsid) AS previous FROM unlike) t;
+RESET work_mem;
 
 -- With seed 0 the low half of the extended hash is the hash; another seed gives another hash; hashes spread.
 CREATE FUNCTION pg_temp.try_hash(type regtype)
