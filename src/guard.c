@@ -52,11 +52,14 @@ cmblock_set_writer(Writer next)
 	return before;
 }
 
-/* A superuser who restores a dump: see cmblock.restore. */
+/*
+ * A superuser who restores a dump: see cmblock.restore. The commands are SECURITY DEFINER, so inside them superuser()
+ * speaks of the extension's owner, whoever calls: what they write is never taken for a restore.
+ */
 static bool
 restoring(void)
 {
-	return cmblock_restore && superuser();
+	return cmblock_restore && writer.kind == WRITER_USER && superuser();
 }
 
 /* ---------- who may write ---------- */
@@ -228,6 +231,9 @@ same(TupleDesc desc, const Row *a, const Row *b, int column)
 static const char *
 describe_row(const GuardedColumns *c, const Row *row)
 {
+	/* NOT NULL is checked after BEFORE triggers, so a new row may have no id yet. */
+	if (IS_NULL(row, c->id))
+		return c->is_client ? "a client without an smsid" : "a certificate without a thumbprint";
 	if (c->is_client)
 		return psprintf("client %s", cmblock_smsid_string(DatumGetSmsidP(VALUE(row, c->id))));
 	else
@@ -271,7 +277,11 @@ stamp(const GuardedColumns *c, Row *row, int64 version, SiteCode origin)
 static void
 check_insert(const GuardedColumns *c, const Row *new)
 {
-	cmblock_require_assigned_here(site_of(c, new), describe_row(c, new));
+	const SiteIdentity *here = cmblock_require_site();
+
+	/* A row without a site is refused by the column's NOT NULL, but not before this site may insert at all. */
+	cmblock_require_assigned_here(IS_NULL(new, c->assigned_site) ? here->code : site_of(c, new),
+								  describe_row(c, new));
 	if (is_true(new, c->blocked))
 		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("%s cannot be inserted blocked", describe_row(c, new)),
@@ -305,6 +315,10 @@ check_update(const GuardedColumns *c, TupleDesc desc, const Row *old, const Row 
 				errmsg("the assigned site of %s cannot be changed by a statement", describe_row(c, old)),
 				errdetail("A hand-over has to reach every site together with the block."),
 				errhint("Use cmblock.reassign_client."));
+	if (c->is_client && is_true(old, c->blocked) && is_true(new, c->blocked) && is_true(new, c->isv_proxied))
+		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("%s is blocked and cannot become ISV-proxied", describe_row(c, old)),
+				errdetail("The block would no longer have an effect."), errhint("Unblock it first."));
 	if (c->is_client && is_true(new, c->blocked) && is_true(new, c->isv_proxied))
 		ereport(
 			ERROR, errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
