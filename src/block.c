@@ -57,6 +57,23 @@ require_argument(FunctionCallInfo fcinfo, int n, const char *name)
 				errmsg("argument \"%s\" cannot be null", name));
 }
 
+/* The guard tells a command's change from a statement of the user, which restore mode may let through unchecked. */
+static void
+change(Statement *update, Datum *values, const char *nulls)
+{
+	Writer before = cmblock_set_writer(cmblock_writer(WRITER_COMMAND));
+
+	PG_TRY();
+	{
+		cmblock_execute(update, values, nulls);
+	}
+	PG_FINALLY();
+	{
+		cmblock_set_writer(before);
+	}
+	PG_END_TRY();
+}
+
 /* ---------- what the locked row says ---------- */
 
 typedef struct BlockState
@@ -150,7 +167,7 @@ change_client(FunctionCallInfo fcinfo, bool block)
 		outcome = unchanged(&state, what, block);
 	else
 	{
-		cmblock_execute(&update_client, values, nulls);
+		change(&update_client, values, nulls);
 		outcome = cmblock_enum_datum(ENUM_BLOCK_OUTCOME, block ? OUTCOME_BLOCKED : OUTCOME_UNBLOCKED);
 		if (block && state.limited)
 			ereport(WARNING, errmsg("the block of %s is of limited assurance", what),
@@ -302,7 +319,7 @@ cmblock_block_clients(PG_FUNCTION_ARGS)
 	states = lock_many(values[0], ArrayGetNItems(ARR_NDIM(DatumGetArrayTypeP(values[0])),
 												 ARR_DIMS(DatumGetArrayTypeP(values[0]))));
 	if (cmblock_require_site()->kind == SITE_PRIMARY)
-		cmblock_execute(&update_clients, values, nulls);
+		change(&update_clients, values, nulls);
 	report_many((ReturnSetInfo *) fcinfo->resultinfo, values[0], states, block);
 	SPI_finish();
 	return (Datum) 0;
@@ -413,7 +430,7 @@ change_certificate(FunctionCallInfo fcinfo, bool block)
 		outcome = unchanged(&state, what, block);
 	else
 	{
-		cmblock_execute(&update_certificate, values, nulls);
+		change(&update_certificate, values, nulls);
 		outcome = cmblock_enum_datum(ENUM_BLOCK_OUTCOME, block ? OUTCOME_BLOCKED : OUTCOME_UNBLOCKED);
 		if (block)
 			tell_blast_radius(type, values[0], client);
