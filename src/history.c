@@ -23,11 +23,11 @@
 #include "access/tableam.h"
 #include "access/transam.h"
 #include "access/xact.h"
-#include "catalog/indexing.h"
 #include "catalog/pg_class.h"
 #include "commands/trigger.h"
 #include "common/cryptohash.h"
 #include "common/sha2.h"
+#include "executor/executor.h"
 #include "funcapi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -42,6 +42,7 @@
 #include "utils/timestamp.h"
 
 #include "catalog.h"
+#include "guard.h"
 #include "scan.h"
 #include "site.h"
 #include "types.h"
@@ -166,10 +167,14 @@ static void
 read_chain_end(Relation history)
 {
 	Relation index = index_open(cmblock_relation(IDX_BLOCK_EVENT_ID), AccessShareLock);
-	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+	Snapshot snapshot;
 	TupleTableSlot *slot = table_slot_create(history, NULL);
-	IndexScanDesc scan = index_beginscan(history, index, snapshot, 0, 0);
+	IndexScanDesc scan;
 
+	/* After an aborted subtransaction: what this very command wrote before it must be seen, too. */
+	CommandCounterIncrement();
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	scan = index_beginscan(history, index, snapshot, 0, 0);
 	memset(&chain_end, 0, sizeof(chain_end));
 	index_rescan(scan, NULL, 0, NULL, 0);
 	if (index_getnext_slot(scan, BackwardScanDirection, slot))
@@ -225,11 +230,46 @@ set_client_address(Event *event)
 	event->null[EVENT_CLIENT_ADDRESS - 1] = call->isnull;
 }
 
+/*
+ * Inserts through the executor, so that indexes, constraints and triggers that an administrator added to the table
+ * are kept and fired. Not through SPI: at commit the current user may be anybody.
+ */
+static void
+insert_event(Relation history, const Event *event)
+{
+	EState *estate = CreateExecutorState();
+	ResultRelInfo *target = makeNode(ResultRelInfo);
+	TupleTableSlot *slot = table_slot_create(history, NULL);
+	Writer before = cmblock_set_writer(cmblock_writer(WRITER_COMMAND));
+
+	PG_TRY();
+	{
+		InitResultRelInfo(target, history, 0, NULL, 0);
+		ExecOpenIndices(target, false);
+		memset(slot->tts_isnull, true, RelationGetDescr(history)->natts * sizeof(bool));
+		memcpy(slot->tts_values, event->value, sizeof(event->value));
+		memcpy(slot->tts_isnull, event->null, sizeof(event->null));
+		ExecStoreVirtualTuple(slot);
+
+		AfterTriggerBeginQuery();
+		ExecSimpleRelationInsert(target, estate, slot);
+		AfterTriggerEndQuery(estate);
+
+		ExecCloseIndices(target);
+		ExecDropSingleTupleTableSlot(slot);
+		FreeExecutorState(estate);
+	}
+	PG_FINALLY();
+	{
+		cmblock_set_writer(before);
+	}
+	PG_END_TRY();
+}
+
 static void
 append(Relation history, Event *event)
 {
 	ChainEnd next;
-	HeapTuple tuple;
 
 	/* Set before anything can fail half-way: a failure aborts, and the abort makes us read again. */
 	next.id = chain_end.id + 1;
@@ -239,9 +279,7 @@ append(Relation history, Event *event)
 	event->value[EVENT_HASH - 1] = hash_datum(next.hash);
 	chain_end = next;
 
-	tuple = heap_form_tuple(RelationGetDescr(history), event->value, event->null);
-	CatalogTupleInsert(history, tuple);
-	heap_freetuple(tuple);
+	insert_event(history, event);
 }
 
 /* Columns of the changed row, by name. */
