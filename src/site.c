@@ -45,14 +45,18 @@ PG_FUNCTION_INFO_V1(cmblock_this_site_changed);
 /* ---------- this site's identity ---------- */
 
 static SiteIdentity identity;
-static bool identity_known = false; /* looked up: identity.code is NO_SITE when not set up */
+static bool identity_known = false;    /* looked up: identity.code is NO_SITE when not set up */
+static bool identity_outdated = false; /* an invalidation came, perhaps while it was looked up */
 static Oid identity_relation = InvalidOid;
 
 static void
 forget_identity(Datum arg, Oid relid)
 {
 	if (relid == identity_relation || !OidIsValid(relid))
+	{
 		identity_known = false;
+		identity_outdated = true;
+	}
 }
 
 static void
@@ -71,8 +75,9 @@ read_identity(void)
 		callback_registered = true;
 	}
 
-	/* Set before the scan: an invalidation that arrives meanwhile must win. */
-	identity_known = true;
+	/* Known only at the end: an error on the way, for instance a lock timeout, must not leave half of it. */
+	identity_known = false;
+	identity_outdated = false;
 	memset(&identity, 0, sizeof(identity));
 
 	relation = table_open(identity_relation, AccessShareLock);
@@ -97,6 +102,7 @@ read_identity(void)
 	ExecDropSingleTupleTableSlot(slot);
 	UnregisterSnapshot(snapshot);
 	table_close(relation, AccessShareLock);
+	identity_known = !identity_outdated;
 }
 
 const SiteIdentity *
@@ -132,6 +138,9 @@ cmblock_this_site_changed(PG_FUNCTION_ARGS)
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		ereport(ERROR, errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				errmsg("cmblock.this_site_changed() can only be called as a trigger"));
+	if (!TRIGGER_FIRED_FOR_STATEMENT(trigger->tg_event) || !TRIGGER_FIRED_AFTER(trigger->tg_event))
+		ereport(ERROR, errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				errmsg("cmblock.this_site_changed() must be fired AFTER, FOR EACH STATEMENT"));
 	CacheInvalidateRelcache(trigger->tg_relation);
 	PG_RETURN_POINTER(NULL);
 }
@@ -325,9 +334,9 @@ cmblock_add_site(PG_FUNCTION_ARGS)
 	if (here->kind == SITE_SECONDARY)
 		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("a secondary site has no sites below it"),
-				errdetail("This is %s, a secondary site.", cmblock_site_code_string(here->code)),
-				errhint("Add site %s at site %s.", cmblock_site_code_string(code),
-						cmblock_site_code_string(parent)));
+				errdetail("This is %s, a secondary site below %s.", cmblock_site_code_string(here->code),
+						  cmblock_site_code_string(here->parent)),
+				errhint("Secondary sites are added at a primary site, primary sites at the central site."));
 	check_parent(here, code, kind, parent);
 
 	is_known = cmblock_lookup_site(code, &known);
@@ -391,7 +400,7 @@ check_unused(SiteCode code)
 	clients = DatumGetInt64(cmblock_result(1, &isnull));
 	if (clients > 0)
 		ereport(ERROR, errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
-				errmsg("site %s still has " INT64_FORMAT " clients", cmblock_site_code_string(code), clients),
+				errmsg("site %s still has clients: " INT64_FORMAT, cmblock_site_code_string(code), clients),
 				errhint("At site %s, give them to another site with cmblock.reassign_client, or delete them.",
 						cmblock_site_code_string(code)));
 }
@@ -411,13 +420,14 @@ cmblock_retire_site(PG_FUNCTION_ARGS)
 				errmsg("site %s is not in this hierarchy", cmblock_site_code_string(code)),
 				errhint("Table cmblock.site has the sites of the hierarchy."));
 	if (code == here->code || (here->kind != SITE_CENTRAL && row.parent != here->code))
-		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("site %s is not below this site", cmblock_site_code_string(code)),
-				errdetail("This is %s. A site retires only the sites below it.",
-						  cmblock_site_code_string(here->code)),
-				row.parent == NO_SITE
-					? errhint("The top of a hierarchy is not retired: drop its database.")
-					: errhint("Retire it at site %s.", cmblock_site_code_string(row.parent)));
+		ereport(
+			ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			errmsg("site %s is not below this site", cmblock_site_code_string(code)),
+			errdetail("This is %s. A site retires only the sites below it.",
+					  cmblock_site_code_string(here->code)),
+			row.parent != NO_SITE
+				? errhint("Retire it at site %s.", cmblock_site_code_string(row.parent))
+				: errhint("A site is retired at the site above it; the top of a hierarchy is not retired."));
 	if (row.retired)
 	{
 		ereport(NOTICE, errmsg("site %s is retired already", cmblock_site_code_string(code)));
