@@ -506,6 +506,7 @@ CREATE TABLE cmblock.client (
 );
 CREATE INDEX client_change_xid ON cmblock.client (change_xid);
 CREATE INDEX client_hardware_id ON cmblock.client (hardware_id);
+CREATE INDEX client_blocked_hardware_id ON cmblock.client (hardware_id) WHERE blocked;
 CREATE INDEX client_blocked ON cmblock.client (smsid) WHERE blocked;
 CREATE INDEX client_name ON cmblock.client (lower(name));
 COMMENT ON TABLE cmblock.client IS 'the clients of the hierarchy with their block state; a deleted client leaves its row';
@@ -575,6 +576,46 @@ CREATE INDEX block_event_certificate ON cmblock.block_event (certificate);
 COMMENT ON TABLE cmblock.block_event IS 'who blocked, unblocked, reassigned or deleted what at this site: append-only, each row chained to the one before by SHA-256';
 COMMENT ON COLUMN cmblock.block_event.id IS 'place in the chain: 1, 2, 3 ... without a gap';
 COMMENT ON COLUMN cmblock.block_event.hash IS 'SHA-256 over previous_hash and the fields of this row (docs/security.md)';
+
+-- ---------------------------------------------------------------------------------------------
+-- Trust list: the CAs that this site accepts. Each site has its own; it is not replicated.
+-- ---------------------------------------------------------------------------------------------
+
+CREATE TABLE cmblock.certificate_authority (
+	sha256      cmblock.thumbprint PRIMARY KEY CHECK (octet_length(sha256::bytea) = 32),
+	subject     text NOT NULL,
+	issuer      text NOT NULL,
+	serial      cmblock.certificate_serial NOT NULL,
+	not_before  timestamptz NOT NULL,
+	not_after   timestamptz NOT NULL,
+	key_sha256  cmblock.thumbprint NOT NULL,
+	self_signed boolean NOT NULL,
+	policy      cmblock.crl_policy NOT NULL,
+	der         bytea NOT NULL,
+	added_by    text NOT NULL,
+	added_at    timestamptz NOT NULL
+);
+COMMENT ON TABLE cmblock.certificate_authority IS 'the trust list of this site: the CAs whose certificates it accepts';
+COMMENT ON COLUMN cmblock.certificate_authority.key_sha256 IS 'SHA-256 of the SubjectPublicKeyInfo';
+COMMENT ON COLUMN cmblock.certificate_authority.policy IS 'what a certificate of this CA needs: a CRL that says it is good, one if there is one, or none';
+COMMENT ON COLUMN cmblock.certificate_authority.self_signed IS 'a root; a CA whose issuer is not in the list is an anchor, too';
+
+CREATE FUNCTION cmblock.certificate_authority_changed() RETURNS trigger
+	AS 'MODULE_PATHNAME', 'cmblock_certificate_authority_changed' LANGUAGE C;
+COMMENT ON FUNCTION cmblock.certificate_authority_changed() IS 'trigger of certificate_authority: tells every session that the trust list changed';
+
+CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON cmblock.certificate_authority
+	FOR EACH STATEMENT EXECUTE FUNCTION cmblock.certificate_authority_changed();
+ALTER TABLE cmblock.certificate_authority ENABLE ALWAYS TRIGGER changed;
+
+CREATE FUNCTION cmblock.add_certificate_authority(certificate bytea, policy cmblock.crl_policy DEFAULT 'required')
+	RETURNS cmblock.thumbprint
+	AS 'MODULE_PATHNAME', 'cmblock_add_certificate_authority' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
+COMMENT ON FUNCTION cmblock.add_certificate_authority IS 'adds a CA (DER or PEM) to the trust list of this site, or changes its revocation policy; returns its SHA-256 thumbprint';
+
+CREATE FUNCTION cmblock.remove_certificate_authority(authority cmblock.thumbprint) RETURNS void
+	AS 'MODULE_PATHNAME', 'cmblock_remove_certificate_authority' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
+COMMENT ON FUNCTION cmblock.remove_certificate_authority IS 'takes the CA with this SHA-256 or SHA-1 thumbprint out of the trust list of this site';
 
 -- ---------------------------------------------------------------------------------------------
 -- Sites
@@ -680,7 +721,10 @@ CREATE FUNCTION cmblock.reassign_client(client cmblock.smsid, site cmblock.site_
 	AS 'MODULE_PATHNAME', 'cmblock_reassign_client' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
 COMMENT ON FUNCTION cmblock.reassign_client IS 'hands a client with its certificates and its block to another primary site';
 
--- register_certificate: here, with src/certificate.c
+CREATE FUNCTION cmblock.register_certificate(certificate bytea, client cmblock.smsid DEFAULT NULL,
+		type cmblock.certificate_type DEFAULT 'client') RETURNS cmblock.thumbprint
+	AS 'MODULE_PATHNAME', 'cmblock_register_certificate' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
+COMMENT ON FUNCTION cmblock.register_certificate IS 'registers a certificate (DER or PEM) of a client, of boot media, of a distribution point or of an ISV proxy; returns its SHA-256 thumbprint';
 
 -- ---------------------------------------------------------------------------------------------
 -- Blocking
@@ -717,6 +761,64 @@ CREATE FUNCTION cmblock.verify_block_history(OUT intact boolean, OUT events bigi
 	RETURNS record
 	AS 'MODULE_PATHNAME', 'cmblock_verify_block_history' LANGUAGE C STABLE SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
 COMMENT ON FUNCTION cmblock.verify_block_history IS 'recomputes the hash chain of block_event and names the first broken row';
+-- ---------------------------------------------------------------------------------------------
+-- The decision: may this request be served?
+--
+-- A certificate is DER or PEM, or the thumbprint (20 or 32 octets) of a registered one. An argument that is NULL
+-- means its default. The functions read with the newest snapshot, so two calls in one statement can differ when a
+-- block commits between them: they are VOLATILE. They write nothing, and work on a hot standby.
+--
+-- Reasons, in the order in which they are asked; the first one is *the* reason:
+--   site_not_set_up, no_identity, client_unknown, client_deleted, certificate_unknown, certificate_deleted,
+--   certificate_of_another_client, certificate_malformed, certificate_not_yet_valid, certificate_expired,
+--   certificate_untrusted, certificate_revoked, crl_unavailable, certificate_blocked, client_blocked,
+--   hardware_blocked, not_approved
+-- Warnings are certificate_unregistered, and client_deleted, certificate_deleted, crl_unavailable and
+-- hardware_blocked where they do not refuse.
+-- ---------------------------------------------------------------------------------------------
+
+CREATE TYPE cmblock.access_decision AS (
+	allowed       boolean,
+	reason        text,
+	reasons       text[],
+	assurance     cmblock.assurance,
+	client        cmblock.smsid,
+	certificate   cmblock.thumbprint,
+	site          cmblock.site_code,
+	assigned_site cmblock.site_code,
+	detail        text,
+	warnings      text[]
+);
+COMMENT ON TYPE cmblock.access_decision IS 'the answer to a request: allowed or not, and why';
+COMMENT ON COLUMN cmblock.access_decision.reason IS 'the first reason to refuse; null when allowed';
+COMMENT ON COLUMN cmblock.access_decision.reasons IS 'all reasons to refuse, in the order in which they are asked';
+COMMENT ON COLUMN cmblock.access_decision.assurance IS 'full only for https with a certificate of the trust list';
+COMMENT ON COLUMN cmblock.access_decision.client IS 'the client that the request names, or else the one that its certificate is of';
+COMMENT ON COLUMN cmblock.access_decision.certificate IS 'SHA-256 thumbprint of the certificate in the request';
+COMMENT ON COLUMN cmblock.access_decision.site IS 'the site that decided';
+COMMENT ON COLUMN cmblock.access_decision.assigned_site IS 'the site that the client is assigned to, which alone can block and unblock it';
+COMMENT ON COLUMN cmblock.access_decision.detail IS 'the first reason in words; explain_access has the others';
+COMMENT ON COLUMN cmblock.access_decision.warnings IS 'what an administrator should look at, although it does not refuse';
+
+CREATE FUNCTION cmblock.check_access(client cmblock.smsid DEFAULT NULL, certificate bytea DEFAULT NULL,
+		transport cmblock.transport DEFAULT 'https', request cmblock.request_kind DEFAULT 'policy',
+		hardware_id text DEFAULT NULL, at timestamptz DEFAULT now()) RETURNS cmblock.access_decision
+	AS 'MODULE_PATHNAME', 'cmblock_check_access' LANGUAGE C VOLATILE PARALLEL SAFE;
+COMMENT ON FUNCTION cmblock.check_access IS 'may this request be served? with all reasons';
+
+CREATE FUNCTION cmblock.is_allowed(client cmblock.smsid DEFAULT NULL, certificate bytea DEFAULT NULL,
+		transport cmblock.transport DEFAULT 'https', request cmblock.request_kind DEFAULT 'policy',
+		hardware_id text DEFAULT NULL, at timestamptz DEFAULT now()) RETURNS boolean
+	AS 'MODULE_PATHNAME', 'cmblock_is_allowed' LANGUAGE C VOLATILE PARALLEL SAFE;
+COMMENT ON FUNCTION cmblock.is_allowed IS 'may this request be served? yes or no';
+
+CREATE FUNCTION cmblock.explain_access(client cmblock.smsid DEFAULT NULL, certificate bytea DEFAULT NULL,
+		transport cmblock.transport DEFAULT 'https', request cmblock.request_kind DEFAULT 'policy',
+		hardware_id text DEFAULT NULL, at timestamptz DEFAULT now(),
+		OUT step integer, OUT question text, OUT answer text, OUT reason text, OUT detail text) RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'cmblock_explain_access' LANGUAGE C VOLATILE PARALLEL SAFE ROWS 10;
+COMMENT ON FUNCTION cmblock.explain_access IS 'may this request be served? step by step, in words; an answer is passed, noted, skipped or refused';
+
 -- ---------------------------------------------------------------------------------------------
 -- What an administrator reads
 -- ---------------------------------------------------------------------------------------------
@@ -816,3 +918,4 @@ SELECT pg_catalog.pg_extension_config_dump('cmblock.site', '');
 SELECT pg_catalog.pg_extension_config_dump('cmblock.client', '');
 SELECT pg_catalog.pg_extension_config_dump('cmblock.certificate', '');
 SELECT pg_catalog.pg_extension_config_dump('cmblock.block_event', '');
+SELECT pg_catalog.pg_extension_config_dump('cmblock.certificate_authority', '');

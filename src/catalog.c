@@ -30,9 +30,10 @@ static const char *const relation_names[CMBLOCK_RELATIONS] = {
 	[REL_REPLICATION_CURSOR] = "replication_cursor",
 	[IDX_SITE_CODE] = "site_pkey",
 	[IDX_CLIENT_SMSID] = "client_pkey",
-	[IDX_CLIENT_HARDWARE_ID] = "client_hardware_id",
+	[IDX_CLIENT_BLOCKED_HARDWARE_ID] = "client_blocked_hardware_id",
 	[IDX_CERTIFICATE_SHA256] = "certificate_pkey",
 	[IDX_CERTIFICATE_SHA1] = "certificate_sha1",
+	[IDX_CERTIFICATE_KEY] = "certificate_key",
 	[IDX_BLOCK_EVENT_ID] = "block_event_pkey",
 };
 

@@ -12,6 +12,7 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 
+#include "authority.h"
 #include "cmblock.h"
 
 PG_MODULE_MAGIC;
@@ -45,6 +46,7 @@ void
 _PG_init(void)
 {
 	define_settings();
+	cmblock_authority_init();
 	MarkGUCPrefixReserved("cmblock");
 }
 

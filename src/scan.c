@@ -9,15 +9,23 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "storage/procarray.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 
 #include "scan.h"
 
+/*
+ * GetLatestSnapshot refuses to work in parallel mode, where a query wants all its workers to see the same. A decision
+ * wants the newest instead, so there the snapshot is taken directly, as GetTransactionSnapshot does in a worker for a
+ * function that reads tables. The transaction's own changes are told apart by what the leader passed on.
+ */
 Snapshot
 cmblock_newest_snapshot(void)
 {
-	return IsInParallelMode() ? GetActiveSnapshot() : GetLatestSnapshot();
+	static SnapshotData in_parallel = {.snapshot_type = SNAPSHOT_MVCC};
+
+	return IsInParallelMode() ? GetSnapshotData(&in_parallel) : GetLatestSnapshot();
 }
 
 int

@@ -15,8 +15,7 @@
 
 /*
  * The newest snapshot there is: what committed before this call is seen, also inside a REPEATABLE READ transaction,
- * and so are this transaction's own changes. In a parallel worker no newer snapshot than the statement's can be
- * taken; it is used there.
+ * and so are this transaction's own changes. It is overwritten by the next call: register it.
  */
 extern Snapshot cmblock_newest_snapshot(void);
 

@@ -1,0 +1,181 @@
+/*
+ * authority.c
+ *		The commands of the trust list: which CAs this site accepts.
+ *
+ * Each site has a list of its own, whatever its kind; it is not replicated. Adding a CA again changes its policy.
+ * The commands only write the table: every session learns of it by the table's trigger (see trust.c), so that a
+ * change by hand works the same way.
+ */
+#include "postgres.h"
+
+#include <openssl/x509v3.h>
+
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/inval.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+#include "authority.h"
+#include "catalog.h"
+#include "compat.h"
+#include "statement.h"
+#include "trust.h"
+#include "types.h"
+#include "x509.h"
+
+PG_FUNCTION_INFO_V1(cmblock_add_certificate_authority);
+PG_FUNCTION_INFO_V1(cmblock_remove_certificate_authority);
+PG_FUNCTION_INFO_V1(cmblock_certificate_authority_changed);
+
+void
+cmblock_authority_init(void)
+{
+	DefineCustomBoolVariable("cmblock.allow_sha1", "Accepts certificates that a CA signed with SHA-1.",
+							 "SHA-1 can be forged by those who can pay for it. MD5 is never accepted.",
+							 &cmblock_allow_sha1, false, PGC_SUSET, 0, NULL, NULL, NULL);
+}
+
+static void
+refuse_authority(const CertificateFacts *facts, const char *detail)
+{
+	ereport(
+		ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		errmsg("certificate \"%s\" cannot be a certificate authority", facts->subject),
+		errdetail("%s", detail),
+		errhint("Give the certificate of the CA that signs the clients' certificates, not a client's own."));
+}
+
+static void
+check_authority(const CertificateFacts *facts)
+{
+	if (facts->has_key_usage && !(facts->key_usage & KU_KEY_CERT_SIGN))
+		refuse_authority(facts, "Its key usage does not let it sign certificates.");
+	if (facts->has_unknown_critical)
+		refuse_authority(facts, "It has a critical extension that is not known.");
+	if (!facts->is_ca && !(facts->is_v1 && facts->self_signed))
+		refuse_authority(facts, "Its basic constraints do not say that it is a CA.");
+	if (!facts->is_ca)
+		ereport(NOTICE, errmsg("certificate \"%s\" is too old to say whether it is a CA", facts->subject),
+				errdetail("It is a self-signed certificate of X.509 version 1, and is taken as a root."));
+}
+
+static void
+warn_about_validity(const CertificateFacts *facts)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (now >= facts->not_before && now <= facts->not_after)
+		return;
+	ereport(WARNING, errcode(ERRCODE_WARNING),
+			errmsg("certificate authority \"%s\" is %s", facts->subject,
+				   now > facts->not_after ? "expired" : "not valid yet"),
+			errdetail("Its validity is from %s to %s.", pstrdup(timestamptz_to_str(facts->not_before)),
+					  pstrdup(timestamptz_to_str(facts->not_after))),
+			errhint("Certificates that it signed are refused outside of that time."));
+}
+
+static void
+require_argument(PG_FUNCTION_ARGS, int number, const char *name)
+{
+	if (PG_ARGISNULL(number))
+		ereport(ERROR, errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				errmsg("argument \"%s\" must not be null", name));
+}
+
+Datum
+cmblock_add_certificate_authority(PG_FUNCTION_ARGS)
+{
+	static Statement add = {
+		.sql = "INSERT INTO cmblock.certificate_authority (sha256, subject, issuer, serial, not_before, "
+			   "not_after,"
+			   " key_sha256, self_signed, policy, der, added_by, added_at)"
+			   " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, session_user, now())"
+			   " ON CONFLICT (sha256) DO UPDATE SET policy = excluded.policy"
+			   " WHERE certificate_authority.policy <> excluded.policy",
+		.parameter = {"thumbprint", "text", "text", "certificate_serial", "timestamptz", "timestamptz",
+					  "thumbprint", "bool", "crl_policy", "bytea"},
+	};
+	CertificateFacts *facts;
+	Datum thumbprint;
+	Datum values[10];
+
+	require_argument(fcinfo, 0, "certificate");
+	require_argument(fcinfo, 1, "policy");
+	facts = cmblock_certificate_argument(PG_GETARG_DATUM(0));
+	check_authority(facts);
+	warn_about_validity(facts);
+
+	thumbprint = PointerGetDatum(cmblock_make_thumbprint(facts->sha256, SHA256_OCTETS));
+	values[0] = thumbprint;
+	values[1] = CStringGetTextDatum(facts->subject);
+	values[2] = CStringGetTextDatum(facts->issuer);
+	values[3] = PointerGetDatum(facts->serial);
+	values[4] = TimestampTzGetDatum(facts->not_before);
+	values[5] = TimestampTzGetDatum(facts->not_after);
+	values[6] = PointerGetDatum(cmblock_make_thumbprint(facts->key_sha256, SHA256_OCTETS));
+	values[7] = BoolGetDatum(facts->self_signed);
+	values[8] = PG_GETARG_DATUM(1);
+	values[9] = PointerGetDatum(facts->der);
+	SPI_connect();
+	cmblock_execute(&add, values, NULL);
+	SPI_finish();
+	PG_RETURN_DATUM(thumbprint);
+}
+
+/* The SHA-256 of the CA that a thumbprint of either kind names, or NULL. */
+static struct varlena *
+find_authority(const struct varlena *thumbprint)
+{
+	const TrustList *list = cmblock_trust_list();
+	const char *octets = VARDATA_ANY(thumbprint);
+	bool is_sha1 = VARSIZE_ANY_EXHDR(thumbprint) == SHA1_OCTETS;
+
+	for (int i = 0; i < list->count; i++)
+	{
+		const Authority *a = &list->authority[i];
+
+		if (is_sha1 ? memcmp(a->sha1, octets, SHA1_OCTETS) == 0
+					: memcmp(a->sha256, octets, SHA256_OCTETS) == 0)
+			return cmblock_make_thumbprint(a->sha256, SHA256_OCTETS);
+	}
+	return NULL;
+}
+
+Datum
+cmblock_remove_certificate_authority(PG_FUNCTION_ARGS)
+{
+	static Statement remove = {
+		.sql = "DELETE FROM cmblock.certificate_authority WHERE sha256 OPERATOR(cmblock.=) $1",
+		.parameter = {"thumbprint"},
+	};
+	struct varlena *asked = PG_GETARG_VARLENA_PP(0);
+	struct varlena *sha256 = find_authority(asked);
+	Datum values[1] = {PointerGetDatum(sha256 ? sha256 : asked)};
+	uint64 removed;
+
+	SPI_connect();
+	removed = cmblock_execute(&remove, values, NULL);
+	SPI_finish();
+	if (removed == 0)
+		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
+				errmsg("certificate authority %s is not in the trust list",
+					   cmblock_hex_string((unsigned char *) VARDATA_ANY(asked), VARSIZE_ANY_EXHDR(asked))),
+				errhint("Table cmblock.certificate_authority shows the list of this site."));
+	PG_RETURN_VOID();
+}
+
+Datum
+cmblock_certificate_authority_changed(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR, errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				errmsg("cmblock.certificate_authority_changed() can only be called as a trigger"));
+	CacheInvalidateRelcache(trigger->tg_relation);
+	PG_RETURN_POINTER(NULL);
+}

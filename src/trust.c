@@ -1,0 +1,456 @@
+/*
+ * trust.c
+ *		The site's trust list, and the chain from a certificate up to it.
+ *
+ * The list names the CAs that this site accepts. A CA in it whose own issuer is in it too is linked to that issuer,
+ * and what the issuer says (validity, constraints, revocation) counts; a CA whose issuer is not in it is an anchor.
+ * Links are made by name, key identifiers and signature when the list is read, not at each request. They are made
+ * whatever digest the CA's own signature has: an administrator has named that CA, and a missing link would only set
+ * it free from its issuer.
+ *
+ * The list and what was found out about certificates are kept in the session, in one memory context that is thrown
+ * away as a whole when the table changes. A statement trigger on certificate_authority sends a relcache
+ * invalidation. PostgreSQL delivers it after the change is visible and replays it when a transaction, a savepoint
+ * or a prepared transaction that made it goes away, so the list never outlives the rows it was read from.
+ *
+ * Decisions run on certificates of strangers, so what is kept about certificates has a bound.
+ */
+#include "postgres.h"
+
+#include <openssl/err.h>
+#include <openssl/x509v3.h>
+
+#include "access/relation.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "miscadmin.h"
+#include "utils/hsearch.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "compat.h"
+#include "scan.h"
+#include "trust.h"
+#include "x509.h"
+
+bool cmblock_allow_sha1 = false;
+
+/* What was found out about one certificate, whatever the time. */
+typedef struct KnownLeaf
+{
+	unsigned char sha256[SHA256_OCTETS]; /* hash key */
+	Bitmapset *issuers;                  /* CAs whose key verified the signature */
+	Bitmapset *excluded_by;              /* CAs whose nameConstraints its name breaks */
+	TrustResult flaw;                    /* what is wrong with it under any CA; TRUST_OK when nothing */
+} KnownLeaf;
+
+#define MAX_KNOWN_LEAVES 4096
+
+/* Steps of one search for a path: far above any real list, and an end to a maze of cross-certificates. */
+#define MAX_PATH_STEPS 256
+
+static TrustList current;
+static bool current_valid = false;
+static Oid current_relation = InvalidOid;
+static uint64 invalidations = 0;
+static MemoryContext list_context = NULL;
+static MemoryContext leaf_context = NULL;
+static HTAB *known_leaves = NULL;
+
+/* ---------- reading the list ---------- */
+
+static void
+forget_list(Datum arg, Oid relid)
+{
+	if (relid == current_relation || !OidIsValid(relid))
+		invalidations++;
+}
+
+/* One row of certificate_authority. False when its certificate cannot be read: somebody wrote the table by hand. */
+static bool
+read_authority(TupleTableSlot *slot, TupleDesc desc, Authority *a)
+{
+	CertificateProblem problem;
+	CertificateFacts *facts;
+	bytea *der;
+	bool isnull;
+
+	der = DatumGetByteaPP(cmblock_slot_column(slot, desc, "der", &isnull));
+	facts = cmblock_read_certificate(der, &problem);
+	if (facts == NULL)
+	{
+		ereport(WARNING, errcode(ERRCODE_DATA_CORRUPTED),
+				errmsg("a row of cmblock.certificate_authority holds no certificate and is ignored"),
+				errdetail("%s", problem.detail),
+				errhint("Add the CA again with cmblock.add_certificate_authority."));
+		return false;
+	}
+	memset(a, 0, sizeof(*a));
+	memcpy(a->sha256, facts->sha256, SHA256_OCTETS);
+	memcpy(a->sha1, facts->sha1, SHA1_OCTETS);
+	a->subject = facts->subject;
+	a->not_before = facts->not_before;
+	a->not_after = facts->not_after;
+	a->policy = cmblock_enum_value(ENUM_CRL_POLICY,
+								   DatumGetObjectId(cmblock_slot_column(slot, desc, "policy", &isnull)));
+	a->self_signed = facts->self_signed;
+	a->self_issued =
+		X509_NAME_cmp(X509_get_subject_name(facts->x509), X509_get_issuer_name(facts->x509)) == 0;
+	a->path_length = (int) X509_get_pathlen(facts->x509);
+	a->constrains_names = X509_get_ext_by_NID(facts->x509, NID_name_constraints, -1) >= 0;
+	a->x509 = facts->x509;
+	return true;
+}
+
+/* Newest first, so that of several paths the one that lasts longest is tried first; then by thumbprint. */
+static int
+compare_authorities(const void *left, const void *right)
+{
+	const Authority *a = left;
+	const Authority *b = right;
+
+	if (a->not_after != b->not_after)
+		return a->not_after > b->not_after ? -1 : 1;
+	return memcmp(a->sha256, b->sha256, SHA256_OCTETS);
+}
+
+static void
+read_rows(TrustList *list)
+{
+	Relation relation = table_open(current_relation, AccessShareLock);
+	Snapshot snapshot = RegisterSnapshot(cmblock_newest_snapshot());
+	TupleTableSlot *slot = table_slot_create(relation, NULL);
+	TableScanDesc scan = table_beginscan(relation, snapshot, 0, NULL);
+	int room = 16;
+
+	list->authority = palloc(room * sizeof(Authority));
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (list->count == room)
+		{
+			room *= 2;
+			list->authority = repalloc(list->authority, room * sizeof(Authority));
+		}
+		if (read_authority(slot, RelationGetDescr(relation), &list->authority[list->count]))
+			list->count++;
+	}
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	UnregisterSnapshot(snapshot);
+	table_close(relation, AccessShareLock);
+	qsort(list->authority, list->count, sizeof(Authority), compare_authorities);
+}
+
+/* ---------- who signed whom ---------- */
+
+static bool
+signed_by(X509 *certificate, X509 *issuer)
+{
+	EVP_PKEY *key = X509_get0_pubkey(issuer);
+	bool yes = key != NULL && X509_verify(certificate, key) == 1;
+
+	ERR_clear_error();
+	return yes;
+}
+
+/* Places of the CAs whose nameConstraints the certificate's names break; what cannot be judged counts as broken. */
+static Bitmapset *
+find_exclusions(const TrustList *list, X509 *certificate)
+{
+	Bitmapset *excluded_by = NULL;
+
+	for (int i = 0; i < list->count; i++)
+	{
+		NAME_CONSTRAINTS *constraints;
+		bool kept;
+
+		if (!list->authority[i].constrains_names)
+			continue;
+		constraints = X509_get_ext_d2i(list->authority[i].x509, NID_name_constraints, NULL, NULL);
+		kept = constraints != NULL && NAME_CONSTRAINTS_check(certificate, constraints) == X509_V_OK;
+		NAME_CONSTRAINTS_free(constraints);
+		ERR_clear_error();
+		if (!kept)
+			excluded_by = bms_add_member(excluded_by, i);
+	}
+	return excluded_by;
+}
+
+/*
+ * Places of the CAs that signed the certificate. named says whether at least one had the right name.
+ * X509_check_issued compares names, key identifiers and keyUsage; the signature is ours to verify.
+ */
+static Bitmapset *
+find_issuers(const TrustList *list, X509 *certificate, bool *named)
+{
+	Bitmapset *issuers = NULL;
+
+	*named = false;
+	for (int i = 0; i < list->count; i++)
+	{
+		X509 *issuer = list->authority[i].x509;
+
+		if (X509_NAME_cmp(X509_get_subject_name(issuer), X509_get_issuer_name(certificate)) != 0)
+			continue;
+		*named = true;
+		if (X509_check_issued(issuer, certificate) == X509_V_OK && signed_by(certificate, issuer))
+			issuers = bms_add_member(issuers, i);
+	}
+	return issuers;
+}
+
+static void
+link_authorities(TrustList *list)
+{
+	for (int i = 0; i < list->count; i++)
+	{
+		Authority *a = &list->authority[i];
+		bool named;
+
+		CHECK_FOR_INTERRUPTS();
+		if (!a->self_signed)
+			a->parents = find_issuers(list, a->x509, &named);
+		a->excluded_by = find_exclusions(list, a->x509);
+	}
+}
+
+/* ---------- keeping the list ---------- */
+
+static void
+forget_leaves(void)
+{
+	known_leaves = NULL;
+	if (leaf_context)
+		MemoryContextReset(leaf_context);
+	else
+		leaf_context =
+			AllocSetContextCreate(CacheMemoryContext, "cmblock known certificates", ALLOCSET_DEFAULT_SIZES);
+}
+
+/* Reads the list into a context of its own; on an error that goes away with the caller's, and nothing was changed. */
+static void
+load_list(void)
+{
+	static bool callback_registered = false;
+	TrustList next = {0};
+	MemoryContext context;
+	MemoryContext caller;
+
+	if (!callback_registered)
+	{
+		CacheRegisterRelcacheCallback(forget_list, (Datum) 0);
+		callback_registered = true;
+	}
+	current_valid = false;
+	current_relation = cmblock_relation(REL_CERTIFICATE_AUTHORITY);
+	/* Taken before the rows are read: an invalidation that arrives meanwhile must win. */
+	next.generation = invalidations;
+
+	context = AllocSetContextCreate(CurrentMemoryContext, "cmblock trust list", ALLOCSET_DEFAULT_SIZES);
+	caller = MemoryContextSwitchTo(context);
+	read_rows(&next);
+	link_authorities(&next);
+	MemoryContextSwitchTo(caller);
+
+	forget_leaves();
+	if (list_context)
+		MemoryContextDelete(list_context);
+	MemoryContextSetParent(context, CacheMemoryContext);
+	list_context = context;
+	current = next;
+	current_valid = true;
+}
+
+const TrustList *
+cmblock_trust_list(void)
+{
+	AcceptInvalidationMessages();
+	if (!current_valid || current.generation != invalidations ||
+		current_relation != cmblock_relation(REL_CERTIFICATE_AUTHORITY))
+		load_list();
+	return &current;
+}
+
+/* ---------- certificates ---------- */
+
+/* What is wrong with the certificate itself, under whatever CA. */
+static TrustResult
+find_flaw(X509 *certificate)
+{
+	uint32 extended_usage = X509_get_extended_key_usage(certificate);
+	int digest = NID_undef;
+
+	if (X509_get_signature_info(certificate, &digest, NULL, NULL, NULL) != 1 || digest == NID_md5 ||
+		digest == NID_md4 || digest == NID_md2 || digest == NID_md5_sha1)
+		return TRUST_BROKEN_DIGEST;
+	if (X509_get_extension_flags(certificate) & EXFLAG_CRITICAL)
+		return TRUST_UNKNOWN_CRITICAL;
+	/* No extended key usage at all reads as all bits set. */
+	if (!(extended_usage & (XKU_SSL_CLIENT | XKU_ANYEKU)))
+		return TRUST_NOT_FOR_CLIENTS;
+	return digest == NID_sha1 ? TRUST_SHA1 : TRUST_OK;
+}
+
+static HTAB *
+leaf_table(void)
+{
+	HASHCTL control = {.keysize = SHA256_OCTETS, .entrysize = sizeof(KnownLeaf), .hcxt = leaf_context};
+
+	if (known_leaves && hash_get_num_entries(known_leaves) >= MAX_KNOWN_LEAVES)
+		forget_leaves();
+	if (!known_leaves)
+		known_leaves =
+			hash_create("cmblock known certificates", 64, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	return known_leaves;
+}
+
+/* The certificate's entry, made on first sight; NULL when it cannot be read. */
+static const KnownLeaf *
+know_leaf(const TrustList *list, const Leaf *leaf)
+{
+	KnownLeaf found;
+	KnownLeaf *entry;
+	X509 *certificate;
+	bool named;
+	MemoryContext caller;
+
+	entry = hash_search(leaf_table(), leaf->sha256, HASH_FIND, NULL);
+	if (entry)
+		return entry;
+	certificate = leaf->read(leaf->arg);
+	if (certificate == NULL)
+		return NULL;
+
+	/* Worked out before the entry exists, so that an error leaves none half made. */
+	caller = MemoryContextSwitchTo(leaf_context);
+	memcpy(found.sha256, leaf->sha256, SHA256_OCTETS);
+	ERR_clear_error();
+	found.flaw = find_flaw(certificate);
+	found.issuers = find_issuers(list, certificate, &named);
+	found.excluded_by = found.issuers ? find_exclusions(list, certificate) : NULL;
+	ERR_clear_error();
+	if (!found.issuers)
+		found.flaw = named ? TRUST_BAD_SIGNATURE : TRUST_NO_ISSUER;
+	entry = hash_search(known_leaves, leaf->sha256, HASH_ENTER, NULL);
+	*entry = found;
+	MemoryContextSwitchTo(caller);
+	return entry;
+}
+
+/* ---------- the path ---------- */
+
+typedef struct PathSearch
+{
+	const TrustList *list;
+	const KnownLeaf *leaf;
+	TimestampTz at;
+	TrustChain *chain;
+	TrustResult problem;
+	int steps;
+} PathSearch;
+
+/* May this CA stand where it stands: above the certificate and the CAs already in the chain? */
+static TrustResult
+judge_authority(const PathSearch *search, int place)
+{
+	const Authority *a = &search->list->authority[place];
+	int intermediates = 0;
+
+	if (search->at < a->not_before || search->at > a->not_after)
+		return TRUST_CA_NOT_VALID;
+	if (bms_is_member(place, search->leaf->excluded_by))
+		return TRUST_CONSTRAINTS;
+	for (int i = 0; i < search->chain->length; i++)
+	{
+		const Authority *below = search->chain->ca[i];
+
+		if (below == a)
+			return TRUST_CONSTRAINTS;
+		if (below->self_issued)
+			continue;
+		intermediates++;
+		if (bms_is_member(place, below->excluded_by))
+			return TRUST_CONSTRAINTS;
+	}
+	if (a->path_length >= 0 && intermediates > a->path_length)
+		return TRUST_CONSTRAINTS;
+	return TRUST_OK;
+}
+
+/* Goes up through one of these CAs to an anchor. */
+static bool
+climb(PathSearch *search, Bitmapset *candidates)
+{
+	int place = -1;
+
+	while ((place = bms_next_member(candidates, place)) >= 0)
+	{
+		const Authority *a = &search->list->authority[place];
+		TrustResult judged = judge_authority(search, place);
+
+		if (judged == TRUST_OK && (search->chain->length == MAX_CHAIN || ++search->steps > MAX_PATH_STEPS))
+			judged = TRUST_CONSTRAINTS;
+		if (judged != TRUST_OK)
+		{
+			search->problem = judged;
+			continue;
+		}
+		search->chain->ca[search->chain->length++] = a;
+		if (bms_is_empty(a->parents) || climb(search, a->parents))
+			return true;
+		search->chain->length--;
+	}
+	return false;
+}
+
+TrustResult
+cmblock_trust(const Leaf *leaf, TimestampTz at, TrustChain *chain)
+{
+	const TrustList *list = cmblock_trust_list();
+	PathSearch search = {.list = list, .at = at, .chain = chain, .problem = TRUST_NO_ISSUER};
+
+	chain->length = 0;
+	if (list->count == 0)
+		return TRUST_LIST_EMPTY;
+	search.leaf = know_leaf(list, leaf);
+	if (search.leaf == NULL)
+		return TRUST_UNREADABLE;
+	if (search.leaf->flaw != TRUST_OK && !(search.leaf->flaw == TRUST_SHA1 && cmblock_allow_sha1))
+		return search.leaf->flaw;
+	return climb(&search, search.leaf->issuers) ? TRUST_OK : search.problem;
+}
+
+const char *
+cmblock_trust_sentence(TrustResult result)
+{
+	switch (result)
+	{
+		case TRUST_OK:
+			return "It is signed by a CA of the trust list.";
+		case TRUST_LIST_EMPTY:
+			return "The trust list of this site is empty.";
+		case TRUST_UNREADABLE:
+			return "The certificate that is held for it cannot be read.";
+		case TRUST_NO_ISSUER:
+			return "No CA of the trust list has the name of its issuer.";
+		case TRUST_BAD_SIGNATURE:
+			return "A CA of the trust list has the name of its issuer, but did not sign it with its key, or "
+				   "may not sign certificates.";
+		case TRUST_BROKEN_DIGEST:
+			return "It is signed with MD5 or with an algorithm that is not known.";
+		case TRUST_SHA1:
+			return "It is signed with SHA-1, which cmblock.allow_sha1 does not allow.";
+		case TRUST_UNKNOWN_CRITICAL:
+			return "It has a critical extension that is not known.";
+		case TRUST_NOT_FOR_CLIENTS:
+			return "Its extended key usage does not allow client authentication.";
+		case TRUST_CA_NOT_VALID:
+			return "A CA above it is not in its validity.";
+		case TRUST_CONSTRAINTS:
+			return "A CA above it does not allow it: path length, name constraints or depth.";
+	}
+	return "";
+}
