@@ -478,7 +478,7 @@ CREATE TABLE cmblock.site (
 	changed_by  text NOT NULL,
 	changed_at  timestamptz NOT NULL
 );
-CREATE INDEX site_change_xid ON cmblock.site (change_xid);
+CREATE INDEX site_change_xid ON cmblock.site (change_xid, code);
 COMMENT ON TABLE cmblock.site IS 'the sites of the hierarchy; codes of retired sites stay';
 
 CREATE TABLE cmblock.client (
@@ -504,7 +504,7 @@ CREATE TABLE cmblock.client (
 	CHECK (NOT (blocked AND isv_proxied)),
 	CHECK (NOT blocked OR block_changed_at IS NOT NULL)
 );
-CREATE INDEX client_change_xid ON cmblock.client (change_xid);
+CREATE INDEX client_change_xid ON cmblock.client (change_xid, smsid);
 CREATE INDEX client_hardware_id ON cmblock.client (hardware_id);
 CREATE INDEX client_blocked_hardware_id ON cmblock.client (hardware_id) WHERE blocked;
 CREATE INDEX client_blocked ON cmblock.client (smsid) WHERE blocked;
@@ -543,7 +543,7 @@ CREATE TABLE cmblock.certificate (
 	CHECK ((type = 'client') = (client IS NOT NULL)),
 	CHECK (NOT blocked OR block_changed_at IS NOT NULL)
 );
-CREATE INDEX certificate_change_xid ON cmblock.certificate (change_xid);
+CREATE INDEX certificate_change_xid ON cmblock.certificate (change_xid, sha256);
 CREATE INDEX certificate_sha1 ON cmblock.certificate (sha1);
 CREATE INDEX certificate_client ON cmblock.certificate (client);
 CREATE INDEX certificate_key ON cmblock.certificate (key_sha256);
@@ -877,6 +877,173 @@ CREATE VIEW cmblock.suspected_rejoin AS
 COMMENT ON VIEW cmblock.suspected_rejoin IS 'clients that look like a blocked client coming back, with the evidence';
 
 -- ---------------------------------------------------------------------------------------------
+-- Replication
+-- ---------------------------------------------------------------------------------------------
+
+CREATE FUNCTION cmblock.fdw_validator(options text[], catalog oid) RETURNS void
+	AS 'MODULE_PATHNAME', 'cmblock_fdw_validator' LANGUAGE C STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION cmblock.fdw_validator IS 'accepts libpq''s connection options, each where it belongs: server or user mapping';
+
+CREATE FOREIGN DATA WRAPPER cmblock_fdw VALIDATOR cmblock.fdw_validator;
+COMMENT ON FOREIGN DATA WRAPPER cmblock_fdw IS 'how to reach the neighbour sites; has no foreign tables';
+
+CREATE TYPE cmblock.link_state AS ENUM ('active', 'degraded', 'failed');
+COMMENT ON TYPE cmblock.link_state IS 'degraded after 12 failures in a row, failed after 24; a failed link is still tried';
+
+CREATE TABLE cmblock.replication_link (
+	neighbour           cmblock.site_code PRIMARY KEY,
+	server              name,
+	peer_role           name UNIQUE,
+	paused              boolean NOT NULL DEFAULT false,
+	resend              boolean NOT NULL DEFAULT false,
+	state               cmblock.link_state NOT NULL DEFAULT 'active',
+	acknowledged        pg_snapshot,
+	failures            integer NOT NULL DEFAULT 0,
+	last_error          text,
+	last_error_sqlstate text,
+	last_error_at       timestamptz,
+	next_retry_at       timestamptz,
+	last_success_at     timestamptz,
+	rows_sent           bigint NOT NULL DEFAULT 0,
+	batches_sent        bigint NOT NULL DEFAULT 0,
+	bytes_sent          bigint NOT NULL DEFAULT 0,
+	linked_by           text NOT NULL DEFAULT session_user,
+	linked_at           timestamptz NOT NULL DEFAULT statement_timestamp()
+);
+COMMENT ON TABLE cmblock.replication_link IS 'the neighbours: whom this site sends to, and whose calls it accepts';
+COMMENT ON COLUMN cmblock.replication_link.server IS 'the foreign server to send to; null: nothing is sent';
+COMMENT ON COLUMN cmblock.replication_link.peer_role IS 'the login role under which the neighbour calls; null: it may not';
+COMMENT ON COLUMN cmblock.replication_link.resend IS 'the next round sends everything anew';
+COMMENT ON COLUMN cmblock.replication_link.acknowledged IS 'what the neighbour was last known to have: for people, the neighbour''s own record decides';
+
+CREATE TABLE cmblock.replication_cursor (
+	neighbour        cmblock.site_code PRIMARY KEY,
+	incarnation      text NOT NULL,
+	snapshot         pg_snapshot,
+	received_at      timestamptz NOT NULL,
+	rows_received    bigint NOT NULL,
+	rows_ignored     bigint NOT NULL,
+	batches_received bigint NOT NULL
+);
+COMMENT ON TABLE cmblock.replication_cursor IS 'what has been received from each neighbour';
+COMMENT ON COLUMN cmblock.replication_cursor.incarnation IS 'the neighbour''s cluster, timeline and database: the snapshot means nothing in another';
+COMMENT ON COLUMN cmblock.replication_cursor.snapshot IS 'everything visible in this snapshot of the neighbour is here';
+COMMENT ON COLUMN cmblock.replication_cursor.rows_ignored IS 'rows that were not newer than what was here already';
+
+CREATE FUNCTION cmblock.link_site(neighbour cmblock.site_code, server name) RETURNS void
+	AS 'MODULE_PATHNAME', 'cmblock_link_site' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
+COMMENT ON FUNCTION cmblock.link_site IS 'sends this site''s changes to a neighbour, through a foreign server of cmblock_fdw';
+
+CREATE FUNCTION cmblock.accept_link(neighbour cmblock.site_code, role name) RETURNS void
+	AS 'MODULE_PATHNAME', 'cmblock_accept_link' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
+COMMENT ON FUNCTION cmblock.accept_link IS 'accepts a neighbour''s changes from sessions of this login role';
+
+CREATE FUNCTION cmblock.unlink_site(neighbour cmblock.site_code) RETURNS void
+	AS 'MODULE_PATHNAME', 'cmblock_unlink_site' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
+COMMENT ON FUNCTION cmblock.unlink_site IS 'ends both directions of the link with a neighbour at this site';
+
+CREATE FUNCTION cmblock.reinitialize_link(neighbour cmblock.site_code) RETURNS void
+	AS 'MODULE_PATHNAME', 'cmblock_reinitialize_link' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
+COMMENT ON FUNCTION cmblock.reinitialize_link IS 'sends a neighbour everything anew; it keeps what it has newer';
+
+CREATE FUNCTION cmblock.pause_link(neighbour cmblock.site_code) RETURNS void
+	AS 'MODULE_PATHNAME', 'cmblock_pause_link' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
+COMMENT ON FUNCTION cmblock.pause_link IS 'sends a neighbour nothing until resume_link';
+
+CREATE FUNCTION cmblock.resume_link(neighbour cmblock.site_code) RETURNS void
+	AS 'MODULE_PATHNAME', 'cmblock_resume_link' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
+COMMENT ON FUNCTION cmblock.resume_link IS 'sends to a paused neighbour again; what it missed goes first';
+
+-- The two calls of the protocol (docs/protocol.md). Only the role that accept_link named gets an answer.
+CREATE FUNCTION cmblock.open_link(protocol integer, hierarchy uuid, sender cmblock.site_code, receiver cmblock.site_code,
+		incarnation text, OUT protocol_spoken integer, OUT receiver_incarnation text, OUT cursor pg_snapshot)
+	RETURNS record
+	AS 'MODULE_PATHNAME', 'cmblock_open_link' LANGUAGE C STABLE STRICT SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
+COMMENT ON FUNCTION cmblock.open_link IS 'called by a neighbour: who is calling, and up to where have I received?';
+
+CREATE FUNCTION cmblock.apply_changes(protocol integer, hierarchy uuid, sender cmblock.site_code, receiver cmblock.site_code,
+		incarnation text, changes bytea, cursor pg_snapshot DEFAULT NULL, OUT applied bigint, OUT ignored bigint)
+	RETURNS record
+	AS 'MODULE_PATHNAME', 'cmblock_apply_changes' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
+COMMENT ON FUNCTION cmblock.apply_changes IS 'called by a neighbour: takes in a batch of rows, all or none';
+
+CREATE FUNCTION cmblock.replication_worker() RETURNS text
+	AS 'MODULE_PATHNAME', 'cmblock_replication_worker' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION cmblock.replication_worker IS 'whether this database has its replicator: running, not running, no launcher, or not preloaded';
+
+CREATE VIEW cmblock.replication_status AS
+	SELECT l.neighbour,
+	       CASE WHEN l.neighbour = t.parent THEN 'up' ELSE 'down' END AS direction,
+	       'send' AS flow,
+	       l.state,
+	       lag.lag_rows,
+	       CASE WHEN lag.lag_rows = 0 THEN 0
+	            ELSE extract(epoch FROM statement_timestamp() - greatest(lag.since, l.last_success_at))
+	       END::numeric(20, 3) AS lag_seconds,
+	       l.last_error,
+	       l.last_error_sqlstate,
+	       l.last_error_at,
+	       l.failures,
+	       l.next_retry_at,
+	       l.last_success_at,
+	       l.paused,
+	       l.rows_sent AS rows,
+	       l.batches_sent AS batches,
+	       l.bytes_sent AS bytes,
+	       l.server,
+	       NULL::name AS peer_role,
+	       CASE
+	           WHEN w.worker = 'not preloaded' THEN
+	               'Add shared_preload_libraries = ''cmblock'' to postgresql.conf and restart the server: without it nothing is sent.'
+	           WHEN s.oid IS NULL THEN
+	               format('Server %I is missing. Create it: CREATE SERVER %I FOREIGN DATA WRAPPER cmblock_fdw OPTIONS (host ''...'', dbname ''...'').', l.server, l.server)
+	           WHEN NOT EXISTS (SELECT FROM pg_catalog.pg_user_mapping m WHERE m.umserver = s.oid AND m.umuser IN (0, s.srvowner)) THEN
+	               format('A user mapping is missing. Create it: CREATE USER MAPPING FOR %I SERVER %I OPTIONS (user ''...'', password ''...'').',
+	                      pg_catalog.pg_get_userbyid(s.srvowner), l.server)
+	           WHEN w.worker = 'no launcher' THEN
+	               'The cmblock launcher is not running. On a standby that is right; elsewhere the server log says why.'
+	           WHEN l.paused THEN
+	               format('The link is paused. Go on with: SELECT cmblock.resume_link(%L).', l.neighbour)
+	           WHEN w.worker = 'not running' THEN
+	               'No replicator is running in this database: the server log says why. It often helps to raise max_worker_processes.'
+	       END AS advice
+	FROM cmblock.replication_link l
+	CROSS JOIN cmblock.this_site t
+	CROSS JOIN LATERAL (SELECT cmblock.replication_worker() AS worker) w
+	LEFT JOIN pg_catalog.pg_foreign_server s ON s.srvname = l.server
+	CROSS JOIN LATERAL (
+		SELECT count(*) AS lag_rows, min(r.changed_at) AS since
+		FROM (SELECT change_xid, origin_site, changed_at FROM cmblock.site
+		      UNION ALL
+		      SELECT change_xid, origin_site, changed_at FROM cmblock.client
+		      UNION ALL
+		      SELECT change_xid, origin_site, changed_at FROM cmblock.certificate) r
+		WHERE r.change_xid >= coalesce(pg_snapshot_xmin(l.acknowledged), '0'::xid8)
+		  AND NOT pg_visible_in_snapshot(r.change_xid, coalesce(l.acknowledged, '1:1:'::pg_snapshot))
+		  AND CASE WHEN l.neighbour = t.parent THEN r.origin_site = t.code ELSE r.origin_site <> l.neighbour END) lag
+	WHERE l.server IS NOT NULL
+	UNION ALL
+	SELECT coalesce(l.neighbour, c.neighbour),
+	       CASE WHEN coalesce(l.neighbour, c.neighbour) = t.parent THEN 'down' ELSE 'up' END,
+	       'receive',
+	       NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+	       c.received_at,
+	       NULL,
+	       c.rows_received, c.batches_received, NULL,
+	       NULL, l.peer_role,
+	       CASE
+	           WHEN l.peer_role IS NULL THEN
+	               format('Nothing is accepted from %s any more. Accept it with: SELECT cmblock.accept_link(%L, ''role'').', c.neighbour, c.neighbour)
+	           WHEN c.neighbour IS NULL THEN
+	               format('%s has sent nothing yet. There, look at cmblock.replication_status.', l.neighbour)
+	       END
+	FROM (SELECT * FROM cmblock.replication_link WHERE peer_role IS NOT NULL) l
+	FULL JOIN cmblock.replication_cursor c ON c.neighbour = l.neighbour
+	CROSS JOIN cmblock.this_site t
+	ORDER BY 1, 3 DESC;
+COMMENT ON VIEW cmblock.replication_status IS 'the links of this site: what is sent and received, how far behind, and why';
+
+-- ---------------------------------------------------------------------------------------------
 -- Privileges: PUBLIC has none, but for the data types' own functions, which touch no data
 -- ---------------------------------------------------------------------------------------------
 
@@ -919,3 +1086,5 @@ SELECT pg_catalog.pg_extension_config_dump('cmblock.client', '');
 SELECT pg_catalog.pg_extension_config_dump('cmblock.certificate', '');
 SELECT pg_catalog.pg_extension_config_dump('cmblock.block_event', '');
 SELECT pg_catalog.pg_extension_config_dump('cmblock.certificate_authority', '');
+SELECT pg_catalog.pg_extension_config_dump('cmblock.replication_link', '');
+SELECT pg_catalog.pg_extension_config_dump('cmblock.replication_cursor', '');

@@ -41,7 +41,7 @@ static const Privilege privileges[] = {
 	{"site_system", {"check_access", "is_allowed", "explain_access"}, {NULL}},
 	{"replication_peer", {"open_link", "apply_changes"}, {NULL}},
 	{"reader",
-	 {"verify_block_history"},
+	 {"verify_block_history", "replication_worker"},
 	 {"blocked_client", "blocked_certificate", "block_history", "suspected_rejoin", "replication_status",
 	  "this_site", "site", "client", "certificate", "block_event", "certificate_authority"}},
 };

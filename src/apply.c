@@ -1,0 +1,421 @@
+/*
+ * apply.c
+ *		The receiving end of replication: open_link and apply_changes, which a neighbour calls.
+ *
+ * A call proves first who it is: the login role must be the one that accept_link named for the sender, then
+ * hierarchy and site codes must match. Both functions run as the extension's owner, so nothing before these
+ * checks touches more than the arguments.
+ *
+ * A batch is applied row by row, in the order sites, clients, certificates, through the executor's entry points for
+ * replication: the old row is found by primary key and locked, a row that is not newer is dropped, and the rest is
+ * inserted or updated with all triggers and constraints. The guard trigger calls cmblock_check_authority with the locked
+ * row. Anything wrong raises an error, which ends the caller's transaction: a batch is taken in whole or not at all.
+ *
+ * The cursor arrives with the last batch of a round and is stored in the same transaction. The batches before it
+ * need not be on disk when they are acknowledged: the commit that carries the cursor flushes them too, and until then the
+ * sender would send them again. So they commit asynchronously.
+ *
+ * Two neighbours may insert the same row at the same time: one of them gets a unique violation, and tries again.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/transam.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "commands/trigger.h"
+#include "executor/executor.h"
+#include "executor/spi.h"
+#include "funcapi.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/uuid.h"
+#include "utils/xid8.h"
+
+#include "batch.h"
+#include "catalog.h"
+#include "guard.h"
+#include "incarnation.h"
+#include "neighbour.h"
+#include "scan.h"
+#include "site.h"
+#include "statement.h"
+#include "types.h"
+
+PG_FUNCTION_INFO_V1(cmblock_open_link);
+PG_FUNCTION_INFO_V1(cmblock_apply_changes);
+
+char *
+cmblock_incarnation(void)
+{
+	return psprintf(UINT64_FORMAT ".%u.%u", GetSystemIdentifier(), GetWALInsertionTimeLine(), MyDatabaseId);
+}
+
+/* ---------- who is calling ---------- */
+
+static Statement accepted_role = {"SELECT peer_role FROM cmblock.replication_link WHERE neighbour = $1",
+								  {"site_code"}};
+
+/* Inside SPI. */
+static void
+check_role(SiteCode sender)
+{
+	char *caller = GetUserNameFromId(GetSessionUserId(), false);
+	Datum value = SiteCodeGetDatum(sender);
+	bool isnull = true;
+	Datum role = (Datum) 0;
+
+	if (cmblock_execute(&accepted_role, &value, NULL) > 0)
+		role = cmblock_result(1, &isnull);
+	if (isnull || strcmp(NameStr(*DatumGetName(role)), caller) != 0)
+		ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				errmsg("role \"%s\" is not the one accepted for site %s", caller,
+					   cmblock_site_code_string(sender)),
+				errhint("At site %s: SELECT cmblock.accept_link('%s', '%s').",
+						cmblock_site_code_string(cmblock_require_site()->code),
+						cmblock_site_code_string(sender), caller));
+}
+
+/* The arguments that both functions begin with. */
+typedef struct Call
+{
+	int32 protocol;
+	pg_uuid_t *hierarchy;
+	SiteCode sender;
+	SiteCode receiver;
+	char *incarnation;
+} Call;
+
+static void
+read_call(FunctionCallInfo fcinfo, Call *call)
+{
+	for (int i = 0; i < 5; i++)
+		if (PG_ARGISNULL(i))
+			ereport(ERROR, errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					errmsg("protocol, hierarchy, sender, receiver and incarnation cannot be null"));
+	call->protocol = PG_GETARG_INT32(0);
+	call->hierarchy = PG_GETARG_UUID_P(1);
+	call->sender = PG_GETARG_SITE_CODE(2);
+	call->receiver = PG_GETARG_SITE_CODE(3);
+	call->incarnation = text_to_cstring(PG_GETARG_TEXT_PP(4));
+}
+
+/* Inside SPI. The role comes first: a stranger learns nothing else about this site. */
+static void
+check_call(const Call *call, Neighbour *neighbour)
+{
+	const SiteIdentity *here = cmblock_require_site();
+
+	check_role(call->sender);
+	if (call->protocol != CMBLOCK_PROTOCOL)
+		ereport(ERROR, errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("protocol %d is not spoken by site %s", call->protocol,
+					   cmblock_site_code_string(here->code)),
+				errdetail("It speaks protocol %d.", CMBLOCK_PROTOCOL),
+				errhint("Run versions of cmblock at both sites that speak the same protocol."));
+	if (memcmp(call->hierarchy, &here->hierarchy, sizeof(pg_uuid_t)) != 0)
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("site %s belongs to another hierarchy", cmblock_site_code_string(call->sender)),
+				errdetail("It sent hierarchy %s, this site's is %s.",
+						  DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(call->hierarchy))),
+						  DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&here->hierarchy)))),
+				errhint("The uuid is given to setup_site; nothing crosses from one hierarchy into another."));
+	if (call->receiver != here->code)
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("this is site %s, not site %s", cmblock_site_code_string(here->code),
+					   cmblock_site_code_string(call->receiver)),
+				errhint("At site %s, correct the server that leads to site %s.",
+						cmblock_site_code_string(call->sender), cmblock_site_code_string(call->receiver)));
+	cmblock_find_neighbour(call->sender, neighbour);
+	if (!neighbour->is_parent && here->kind != SITE_CENTRAL)
+		ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("a secondary site sends nothing"),
+				errdetail("Site %s is a secondary site.", cmblock_site_code_string(call->sender)));
+	if (RecoveryInProgress())
+		ereport(
+			ERROR, errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+			errmsg("site %s is a standby and takes nothing in", cmblock_site_code_string(here->code)),
+			errhint("Let the server of this link name all hosts and say target_session_attrs 'read-write'."));
+}
+
+/* ---------- open_link ---------- */
+
+static Statement stored_cursor = {
+	"SELECT snapshot FROM cmblock.replication_cursor WHERE neighbour = $1 AND incarnation = $2",
+	{"site_code", "text"}};
+
+Datum
+cmblock_open_link(PG_FUNCTION_ARGS)
+{
+	TupleDesc desc;
+	Call call;
+	Neighbour neighbour;
+	Datum key[2];
+	Datum values[3];
+	bool nulls[3] = {false, false, true};
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	read_call(fcinfo, &call);
+	SPI_connect();
+	check_call(&call, &neighbour);
+
+	key[0] = SiteCodeGetDatum(call.sender);
+	key[1] = PG_GETARG_DATUM(4);
+	if (cmblock_execute(&stored_cursor, key, NULL) > 0)
+		values[2] = cmblock_result(1, &nulls[2]);
+	if (!nulls[2])
+		values[2] = SPI_datumTransfer(values[2], false, -1);
+	SPI_finish();
+
+	values[0] = Int32GetDatum(CMBLOCK_PROTOCOL);
+	values[1] = CStringGetTextDatum(cmblock_incarnation());
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
+}
+
+/* ---------- apply_changes: the rows of one table ---------- */
+
+typedef struct Target
+{
+	Relation relation;
+	EState *estate;
+	EPQState epq;
+	ResultRelInfo *info;
+	Oid key_index;
+	BatchCodec codec;
+	TupleTableSlot *sent;
+	TupleTableSlot *local;
+	int version;
+	int origin_site;
+	int change_xid;
+	List *kept; /* columns that do not travel: they stay as they are here */
+} Target;
+
+static const struct
+{
+	CmblockRelation table;
+	CmblockRelation key;
+} relations[BATCH_TABLES] = {
+	[BATCH_SITE] = {REL_SITE, IDX_SITE_CODE},
+	[BATCH_CLIENT] = {REL_CLIENT, IDX_CLIENT_SMSID},
+	[BATCH_CERTIFICATE] = {REL_CERTIFICATE, IDX_CERTIFICATE_SHA256},
+};
+
+static List *
+columns_that_stay(const Target *target)
+{
+	List *kept = NIL;
+
+	for (int column = 1; column <= RelationGetNumberOfAttributes(target->relation); column++)
+	{
+		bool travels = column == target->change_xid;
+
+		for (int i = 0; i < target->codec.columns; i++)
+			travels |= target->codec.attribute[i] == column;
+		if (!travels)
+			kept = lappend_int(kept, column);
+	}
+	return kept;
+}
+
+static void
+begin_table(Target *target, BatchTable table)
+{
+	TupleDesc desc;
+
+	target->relation = table_open(cmblock_relation(relations[table].table), RowExclusiveLock);
+	desc = RelationGetDescr(target->relation);
+	target->key_index = cmblock_relation(relations[table].key);
+	cmblock_batch_codec(&target->codec, table, desc, false, CurrentMemoryContext);
+	target->version = cmblock_column_number(desc, "version");
+	target->origin_site = cmblock_column_number(desc, "origin_site");
+	target->change_xid = cmblock_column_number(desc, "change_xid");
+	target->kept = columns_that_stay(target);
+
+	target->estate = CreateExecutorState();
+	target->info = makeNode(ResultRelInfo);
+	InitResultRelInfo(target->info, target->relation, 0, NULL, 0);
+	ExecOpenIndices(target->info, false);
+	EvalPlanQualInit(&target->epq, target->estate, NULL, NIL, -1);
+	target->sent = ExecInitExtraTupleSlot(target->estate, desc, &TTSOpsVirtual);
+	target->local = table_slot_create(target->relation, &target->estate->es_tupleTable);
+	AfterTriggerBeginQuery();
+}
+
+static void
+end_table(Target *target)
+{
+	AfterTriggerEndQuery(target->estate);
+	EvalPlanQualEnd(&target->epq);
+	ExecCloseIndices(target->info);
+	ExecResetTupleTable(target->estate->es_tupleTable, false);
+	FreeExecutorState(target->estate);
+	table_close(target->relation, NoLock);
+}
+
+/* Sites may be written by two sites at once, and the same winner has to be found everywhere. */
+static bool
+is_newer(const Target *target)
+{
+	bool isnull;
+	int64 sent = DatumGetInt64(slot_getattr(target->sent, target->version, &isnull));
+	int64 local = DatumGetInt64(slot_getattr(target->local, target->version, &isnull));
+
+	if (sent != local || target->codec.table != BATCH_SITE)
+		return sent > local;
+	return DatumGetSiteCode(slot_getattr(target->sent, target->origin_site, &isnull)) >
+		   DatumGetSiteCode(slot_getattr(target->local, target->origin_site, &isnull));
+}
+
+static void
+keep_local_columns(Target *target, bool exists)
+{
+	ListCell *cell;
+
+	foreach (cell, target->kept)
+	{
+		int column = lfirst_int(cell);
+
+		target->sent->tts_isnull[column - 1] = true;
+		if (exists)
+			target->sent->tts_values[column - 1] =
+				slot_getattr(target->local, column, &target->sent->tts_isnull[column - 1]);
+	}
+}
+
+/* Takes the row in `sent` in. False when it is not newer than what is here. */
+static bool
+apply_row(Target *target)
+{
+	bool exists;
+
+	exists = RelationFindReplTupleByIndex(target->relation, target->key_index, LockTupleNoKeyExclusive,
+										  target->sent, target->local);
+	if (exists && !is_newer(target))
+		return false;
+	keep_local_columns(target, exists);
+	target->estate->es_output_cid = GetCurrentCommandId(true);
+	if (exists)
+		ExecSimpleRelationUpdate(target->info, target->estate, &target->epq, target->local, target->sent);
+	else
+		ExecSimpleRelationInsert(target->info, target->estate, target->sent);
+	CommandCounterIncrement();
+	return true;
+}
+
+static void
+apply_section(BatchReader *reader, BatchTable table, int64 *applied, int64 *ignored)
+{
+	Target target;
+	Datum xid = FullTransactionIdGetDatum(GetTopFullTransactionId());
+
+	begin_table(&target, table);
+	for (;;)
+	{
+		MemoryContext old;
+		bool more;
+
+		CHECK_FOR_INTERRUPTS();
+		ExecClearTuple(target.sent);
+		ResetPerTupleExprContext(target.estate);
+		old = MemoryContextSwitchTo(GetPerTupleMemoryContext(target.estate));
+		more =
+			cmblock_batch_next_row(reader, &target.codec, target.sent->tts_values, target.sent->tts_isnull);
+		MemoryContextSwitchTo(old);
+		if (!more)
+			break;
+		target.sent->tts_values[target.change_xid - 1] = xid;
+		target.sent->tts_isnull[target.change_xid - 1] = false;
+		ExecStoreVirtualTuple(target.sent);
+		if (apply_row(&target))
+			(*applied)++;
+		else
+			(*ignored)++;
+	}
+	end_table(&target);
+}
+
+/* ---------- apply_changes ---------- */
+
+static void
+apply_batch(bytea *changes, Neighbour *neighbour, int64 *applied, int64 *ignored)
+{
+	BatchReader reader;
+	BatchTable table;
+	Writer before;
+
+	cmblock_batch_read(&reader, VARDATA_ANY(changes), VARSIZE_ANY_EXHDR(changes));
+	before = cmblock_set_writer(
+		(Writer){.kind = WRITER_APPLY, .check = cmblock_check_authority, .check_arg = neighbour});
+	PG_TRY();
+	{
+		while (cmblock_batch_next_section(&reader, &table))
+			apply_section(&reader, table, applied, ignored);
+	}
+	PG_FINALLY();
+	{
+		cmblock_set_writer(before);
+	}
+	PG_END_TRY();
+}
+
+/* A cursor of another incarnation is worth nothing; without a new one the old one stays. */
+static Statement store_cursor = {
+	"INSERT INTO cmblock.replication_cursor AS c "
+	"(neighbour, incarnation, snapshot, received_at, rows_received, rows_ignored, batches_received) "
+	"VALUES ($1, $2, $3, clock_timestamp(), $4, $5, 1) "
+	"ON CONFLICT (neighbour) DO UPDATE SET incarnation = excluded.incarnation, "
+	"snapshot = CASE WHEN c.incarnation = excluded.incarnation THEN coalesce(excluded.snapshot, c.snapshot) "
+	"ELSE excluded.snapshot END, "
+	"received_at = excluded.received_at, rows_received = c.rows_received + excluded.rows_received, "
+	"rows_ignored = c.rows_ignored + excluded.rows_ignored, batches_received = c.batches_received + 1",
+	{"site_code", "text", "pg_snapshot", "int8", "int8"}};
+
+Datum
+cmblock_apply_changes(PG_FUNCTION_ARGS)
+{
+	TupleDesc desc;
+	Call call;
+	Neighbour neighbour;
+	bool has_cursor = !PG_ARGISNULL(6);
+	int64 applied = 0;
+	int64 ignored = 0;
+	Datum values[5];
+	bool nulls[2] = {false, false};
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	read_call(fcinfo, &call);
+	if (PG_ARGISNULL(5))
+		ereport(ERROR, errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("changes cannot be null"));
+	if (pg_get_client_encoding() != PG_UTF8)
+		ereport(ERROR, errcode(ERRCODE_PROTOCOL_VIOLATION),
+				errmsg("changes are sent with client_encoding UTF8"),
+				errdetail("This session has client_encoding %s.", pg_get_client_encoding_name()));
+
+	SPI_connect();
+	check_call(&call, &neighbour);
+	apply_batch(PG_GETARG_BYTEA_PP(5), &neighbour, &applied, &ignored);
+
+	values[0] = SiteCodeGetDatum(call.sender);
+	values[1] = PG_GETARG_DATUM(4);
+	values[2] = has_cursor ? PG_GETARG_DATUM(6) : (Datum) 0;
+	values[3] = Int64GetDatum(applied + ignored);
+	values[4] = Int64GetDatum(ignored);
+	cmblock_execute(&store_cursor, values, has_cursor ? NULL : "  n  ");
+	SPI_finish();
+
+	if (!has_cursor)
+		(void) set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
+								 true, 0, false);
+	values[0] = Int64GetDatum(applied);
+	values[1] = Int64GetDatum(ignored);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
+}
