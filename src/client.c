@@ -88,9 +88,9 @@ cmblock_watch_rejoin(const Smsid *client, const char *name, const char *hardware
 
 /* ---------- registering ---------- */
 
-static Statement lock_client = {
-	"SELECT assigned_site, deleted_at IS NOT NULL FROM cmblock.client WHERE smsid = $1 FOR UPDATE",
-	{"smsid"}};
+static Statement lock_client = {"SELECT assigned_site, deleted_at IS NOT NULL, blocked, name, hardware_id "
+								"FROM cmblock.client WHERE smsid = $1 FOR UPDATE",
+								{"smsid"}};
 
 static Statement insert_client = {
 	"INSERT INTO cmblock.client (smsid, name, kind, assigned_site, hardware_id, approval, isv_proxied, "
@@ -100,8 +100,11 @@ static Statement insert_client = {
 	"ON CONFLICT (smsid) DO NOTHING",
 	{"smsid", "text", "client_kind", "site_code", "text", "int2", "bool"}};
 
+/* While it is blocked, a client's name and hardware id stay: they are what it is recognized by when it comes back. */
 static Statement update_client = {
-	"UPDATE cmblock.client SET name = $2, kind = $3, assigned_site = $4, hardware_id = $5, approval = $6, "
+	"UPDATE cmblock.client SET name = CASE WHEN blocked THEN name ELSE $2 END, kind = $3, assigned_site = "
+	"$4, "
+	"hardware_id = CASE WHEN blocked THEN coalesce(hardware_id, $5) ELSE $5 END, approval = $6, "
 	"isv_proxied = $7, deleted_at = NULL WHERE smsid = $1",
 	{"smsid", "text", "client_kind", "site_code", "text", "int2", "bool"}};
 
@@ -136,6 +139,26 @@ short_text_argument(FunctionCallInfo fcinfo, int n, const char *name)
 				errmsg("invalid %s: it has %d characters", name, length),
 				errdetail("A %s has 1 to 255 characters.", name));
 	return value;
+}
+
+/* Of the row that lock_client found. Inside SPI. */
+static void
+tell_what_stays(const Smsid *smsid, const char *name, const char *hardware_id)
+{
+	bool isnull;
+	Datum known;
+	bool differs;
+
+	if (!DatumGetBool(cmblock_result(3, &isnull)))
+		return;
+	differs = strcmp(TextDatumGetCString(cmblock_result(4, &isnull)), name) != 0;
+	known = cmblock_result(5, &isnull);
+	if (!isnull)
+		differs = differs || !hardware_id || strcmp(TextDatumGetCString(known), hardware_id) != 0;
+	if (differs)
+		ereport(NOTICE,
+				errmsg("%s is blocked: its name and hardware id stay as they are", describe_client(smsid)),
+				errdetail("They are what it is recognized by when it comes back as another client."));
 }
 
 Datum
@@ -180,6 +203,7 @@ cmblock_register_client(PG_FUNCTION_ARGS)
 
 			cmblock_require_assigned_here(DatumGetSiteCode(cmblock_result(1, &isnull)),
 										  describe_client(smsid));
+			tell_what_stays(smsid, name, hardware_id);
 			cmblock_execute(&update_client, values, nulls);
 		}
 		SPI_finish();
