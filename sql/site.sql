@@ -4,7 +4,7 @@
 \pset format unaligned
 \pset tuples_only on
 SELECT current_database() AS start \gset
-CREATE DATABASE regress_site_template;
+CREATE DATABASE regress_site_template TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C';
 \c regress_site_template
 CREATE EXTENSION cmblock;
 
