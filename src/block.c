@@ -273,7 +273,7 @@ report_many(ReturnSetInfo *result, Datum clients, HTAB *states, bool block)
 {
 	const SiteIdentity *here = cmblock_require_site();
 	ArrayIterator iterator = array_create_iterator(DatumGetArrayTypeP(clients), 0, NULL);
-	int64 limited = 0;
+	int limited = 0;
 	Datum smsid;
 	bool isnull;
 
@@ -291,7 +291,9 @@ report_many(ReturnSetInfo *result, Datum clients, HTAB *states, bool block)
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	}
 	if (limited > 0)
-		ereport(WARNING, errmsg("the block of " INT64_FORMAT " clients is of limited assurance", limited),
+		ereport(WARNING,
+				errmsg_plural("the block of %d client is of limited assurance",
+							  "the block of %d clients is of limited assurance", limited, limited),
 				errdetail("They have no PKI certificate: with a new self-signed certificate and a new "
 						  "hardware id they can come back as other clients."),
 				errhint("Column detail marks them; watch cmblock.suspected_rejoin."));
@@ -349,6 +351,7 @@ tell_blast_radius(CertificateType type, Datum sha256, Datum client)
 {
 	Datum values[2] = {client, sha256};
 	bool isnull;
+	int others;
 
 	switch (type)
 	{
@@ -373,10 +376,13 @@ tell_blast_radius(CertificateType type, Datum sha256, Datum client)
 			break;
 		case CERTIFICATE_CLIENT:
 			cmblock_execute(&count_other_certificates, values, NULL);
+			others = DatumGetInt64(cmblock_result(1, &isnull));
 			ereport(NOTICE,
-					errmsg("this cuts off the certificate, not client %s: it has " INT64_FORMAT " others",
-						   cmblock_smsid_string(DatumGetSmsidP(client)),
-						   DatumGetInt64(cmblock_result(1, &isnull))),
+					errmsg("this cuts off the certificate, not client %s",
+						   cmblock_smsid_string(DatumGetSmsidP(client))),
+					errdetail_plural("The client has %d other certificate that is not blocked.",
+									 "The client has %d other certificates that are not blocked.", others,
+									 others),
 					errhint("To shut the client out, use cmblock.block_client."));
 			break;
 	}
