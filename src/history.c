@@ -348,6 +348,10 @@ cmblock_record_block_event(PG_FUNCTION_ARGS)
 		!TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
 		ereport(ERROR, errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				errmsg("cmblock.record_block_event() must be fired AFTER UPDATE, FOR EACH ROW"));
+	if (RelationGetRelid(trigger->tg_relation) != cmblock_relation(REL_CLIENT) &&
+		RelationGetRelid(trigger->tg_relation) != cmblock_relation(REL_CERTIFICATE))
+		ereport(ERROR, errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				errmsg("cmblock.record_block_event() is for the tables of cmblock only"));
 
 	old = trigger->tg_trigtuple;
 	new = trigger->tg_newtuple;
