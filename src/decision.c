@@ -700,6 +700,28 @@ evaluate(Evaluation *e)
 	fill_in_parties(e);
 }
 
+/*
+ * Allowed when nothing refuses. Sure of the other side when it came over HTTPS with a certificate of the trust list
+ * that nothing is wrong with; that it is blocked says nothing against it being who it is.
+ */
+static void
+sum_up(Evaluation *e)
+{
+	AccessDecision *d = e->decision;
+	bool identified = e->chained && e->request->transport == TRANSPORT_HTTPS;
+
+	d->allowed = true;
+	for (int i = 0; i < d->count; i++)
+	{
+		if (d->finding[i].answer != ANSWER_REFUSED)
+			continue;
+		d->allowed = false;
+		if (d->finding[i].step <= STEP_REVOCATION)
+			identified = false;
+	}
+	d->assurance = identified ? ASSURANCE_FULL : ASSURANCE_LIMITED;
+}
+
 void
 cmblock_decide(const AccessRequest *request, Wordiness words, AccessDecision *decision)
 {
@@ -722,10 +744,5 @@ cmblock_decide(const AccessRequest *request, Wordiness words, AccessDecision *de
 		REFUSE(&e, STEP_SITE, REASON_SITE_NOT_SET_UP,
 			   "This database is not a site yet. An administrator has to call cmblock.setup_site.");
 
-	decision->assurance =
-		e.chained && request->transport == TRANSPORT_HTTPS ? ASSURANCE_FULL : ASSURANCE_LIMITED;
-	decision->allowed = true;
-	for (int i = 0; i < decision->count; i++)
-		if (decision->finding[i].answer == ANSWER_REFUSED)
-			decision->allowed = false;
+	sum_up(&e);
 }

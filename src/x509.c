@@ -225,9 +225,9 @@ from_utf8(char *text)
 }
 
 /*
- * RFC 2253 text of a name. Control characters, embedded zeros among them, come out as \00 and the like. What cannot
- * be shown in the database encoding is shown octet by octet the same way: a name is for people to read, and no
- * decision depends on it.
+ * RFC 2253 text of a name. Control characters, embedded zeros among them, come out as \00 and the like. When the
+ * database encoding lacks a character, all that are not ASCII come out as \U65E5 or \F6. A name is for people to
+ * read; no decision depends on this text.
  */
 static char *
 name_text(X509_NAME *name)
