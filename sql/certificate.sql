@@ -7,6 +7,7 @@ CREATE DATABASE regress_certificate;
 \set ECHO none
 \i :include
 \set ECHO all
+SET client_min_messages = warning;
 
 -- ---------- where ----------
 SELECT try($$SELECT cmblock.register_certificate(cert('pc1'), pc(1))$$);

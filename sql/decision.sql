@@ -7,6 +7,7 @@ CREATE DATABASE regress_decision;
 \set ECHO none
 \i :include
 \set ECHO all
+SET client_min_messages = warning;
 -- Decisions in here are about this day.
 CREATE FUNCTION decide(client cmblock.smsid DEFAULT NULL, certificate bytea DEFAULT NULL, transport cmblock.transport DEFAULT 'https',
 		request cmblock.request_kind DEFAULT 'policy', hardware_id text DEFAULT NULL) RETURNS text LANGUAGE sql
