@@ -256,6 +256,8 @@ insert_event(Relation history, const Event *event)
 		AfterTriggerEndQuery(estate);
 
 		ExecCloseIndices(target);
+		ExecCloseResultRelations(estate);
+		ExecResetTupleTable(estate->es_tupleTable, false);
 		ExecDropSingleTupleTableSlot(slot);
 		FreeExecutorState(estate);
 	}
