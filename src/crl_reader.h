@@ -141,13 +141,13 @@ typedef struct Crl
 	uint32_t long_serials;        /* entries with more, and the octets of all of those */
 	uint64_t long_serial_octets;
 
-	/* Names that certificateIssuer extensions gave, in order of appearance: issuer ordinals 1, 2, ... */
-	uint32_t issuer_count;
-	DerSpan certificate_issuer[CRL_MAX_ISSUERS];
-
 	/* Where reading stopped, if it failed: octets from the start, and the entry (from 0) if it was in one. */
 	size_t error_offset;
 	int64_t error_entry; /* -1: not in an entry */
+
+	/* Names that certificateIssuer extensions gave, in order of appearance: issuer ordinals 1, 2, ... */
+	uint32_t issuer_count;
+	DerSpan certificate_issuer[CRL_MAX_ISSUERS];
 } Crl;
 
 typedef struct CrlEntry

@@ -1,0 +1,399 @@
+/*
+ * crl_reader_bench.c
+ *		cmblock's CRL reader and index beside OpenSSL's X509_CRL, in one run on one machine.
+ *
+ *		usage: crl_reader_bench [entries ...]		(1000 50000 1000000 by default)
+ *
+ * For each size a CRL is made in memory and signed: random serials of 20 octets, seven of ten with a reason. Then, from the
+ * same octets:
+ *
+ *		openssl		d2i_X509_CRL, X509_CRL_verify, and the first X509_CRL_get0_by_serial, which sorts the list
+ *		cmblock		cmblock_crl_read, cmblock_crl_verify, SHA-256 of the DER, cmblock_crl_index_build
+ *
+ * Both start with DER and a public key and end verified and ready to look up. Memory is what is newly allocated and
+ * stays. Lookups are timed one after the other, in random order, and for cmblock also with each waiting for the
+ * answer to the one before, so that the processor cannot overlap their waiting for memory.
+ */
+#define _GNU_SOURCE
+#include <malloc.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <openssl/evp.h>
+#include <openssl/rand.h>
+#include <openssl/sha.h>
+#include <openssl/x509.h>
+
+#include "crl_index.h"
+#include "crl_reader.h"
+#include "crl_verify.h"
+
+#define SERIAL_OCTETS 20
+#define LOOKUPS 1000000
+
+typedef struct Generated
+{
+	uint8_t *der;
+	size_t size;
+	uint32_t entries;
+} Generated;
+
+typedef struct Figures
+{
+	double usable;      /* seconds */
+	double octets;      /* an entry */
+	double hit;         /* nanoseconds */
+	double chained_hit; /* each lookup waits for the one before */
+	double chained_miss;
+	double miss;    /* nanoseconds */
+	double step[4]; /* seconds; see report() */
+} Figures;
+
+static void
+check(bool good, const char *what)
+{
+	if (!good)
+	{
+		fprintf(stderr, "crl_reader_bench: %s failed\n", what);
+		exit(1);
+	}
+}
+
+static void *
+allocate(size_t size)
+{
+	void *memory = malloc(size);
+
+	check(memory != NULL, "malloc");
+	return memory;
+}
+
+static double
+now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double) t.tv_sec + (double) t.tv_nsec / 1e9;
+}
+
+/* Tag and a length of four octets' room at most; DER wants the fewest. */
+static uint8_t *
+put_header(uint8_t *p, uint8_t tag, size_t length)
+{
+	int octets = length < 0x80 ? 0 : length < 0x100 ? 1 : length < 0x10000 ? 2 : length < 0x1000000 ? 3 : 4;
+
+	*p++ = tag;
+	if (octets == 0)
+		*p++ = (uint8_t) length;
+	else
+	{
+		*p++ = (uint8_t) (0x80 | octets);
+		while (octets-- > 0)
+			*p++ = (uint8_t) (length >> (8 * octets));
+	}
+	return p;
+}
+
+static uint8_t *
+put_element(uint8_t *p, uint8_t tag, const void *content, size_t size)
+{
+	p = put_header(p, tag, size);
+	memcpy(p, content, size);
+	return p + size;
+}
+
+/* A well-mixed number for each number (splitmix64). */
+static inline uint64_t
+mix(uint64_t x)
+{
+	x += UINT64_C(0x9e3779b97f4a7c15);
+	x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+	x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
+	return x ^ (x >> 31);
+}
+
+/* Serial number n, positive and of 20 octets: the same for the same n, and as good as random. */
+static inline void
+make_serial(uint64_t n, uint8_t serial[SERIAL_OCTETS])
+{
+	uint64_t words[3] = {mix(3 * n), mix(3 * n + 1), mix(3 * n + 2)};
+
+	memcpy(serial, words, SERIAL_OCTETS);
+	serial[0] = (uint8_t) ((serial[0] & 0x7f) | 0x01);
+}
+
+static uint8_t *
+put_entry(uint8_t *p, const uint8_t *serial, uint32_t i)
+{
+	static const uint8_t reason[] = {0x30, 0x0c, 0x30, 0x0a, 0x06, 0x03, 0x55,
+									 0x1d, 0x15, 0x04, 0x03, 0x0a, 0x01, 0x05};
+	bool has_reason = i % 10 < 7;
+	char date[32];
+
+	snprintf(date, sizeof(date), "25%02u%02u%02u%02u%02uZ", i / 7 % 12 + 1, i % 28 + 1, i % 24, i % 59,
+			 i % 57);
+	p = put_header(p, 0x30, 2 + SERIAL_OCTETS + 15 + (has_reason ? sizeof(reason) : 0));
+	p = put_element(p, 0x02, serial, SERIAL_OCTETS);
+	p = put_element(p, 0x17, date, 13);
+	if (has_reason)
+	{
+		memcpy(p, reason, sizeof(reason));
+		p += sizeof(reason);
+	}
+	return p;
+}
+
+static void
+generate(uint32_t entries, EVP_PKEY *key, Generated *crl)
+{
+	static const uint8_t algorithm[] = {0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86,
+										0xf7, 0x0d, 0x01, 0x01, 0x0b, 0x05, 0x00};
+	static const uint8_t head[] = {0x02, 0x01, 0x01, 0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7,
+								   0x0d, 0x01, 0x01, 0x0b, 0x05, 0x00, 0x30, 0x10, 0x31, 0x0e, 0x30, 0x0c,
+								   0x06, 0x03, 0x55, 0x04, 0x03, 0x0c, 0x05, 'B',  'e',  'n',  'c',  'h'};
+	static const uint8_t number[] = {0xa0, 0x0e, 0x30, 0x0c, 0x30, 0x0a, 0x06, 0x03,
+									 0x55, 0x1d, 0x14, 0x04, 0x03, 0x02, 0x01, 0x2a};
+	uint8_t *list = allocate((size_t) entries * 60 + 16);
+	uint8_t *body = allocate((size_t) entries * 60 + 512);
+	uint8_t *tbs = allocate((size_t) entries * 60 + 512);
+	uint8_t *p = list;
+	uint8_t *q;
+	uint8_t signature[1024] = {0};
+	size_t signature_size = sizeof(signature) - 1;
+	EVP_MD_CTX *context = EVP_MD_CTX_new();
+	uint32_t i;
+
+	crl->entries = entries;
+	crl->der = allocate((size_t) entries * 60 + 2048);
+	for (i = 0; i < entries; i++)
+	{
+		uint8_t serial[SERIAL_OCTETS];
+
+		make_serial(i, serial);
+		p = put_entry(p, serial, i);
+	}
+
+	q = body;
+	memcpy(q, head, sizeof(head));
+	q += sizeof(head);
+	q = put_element(q, 0x17, "260101000000Z", 13);
+	q = put_element(q, 0x17, "300101000000Z", 13);
+	q = put_element(q, 0x30, list, (size_t) (p - list));
+	memcpy(q, number, sizeof(number));
+	q += sizeof(number);
+	p = put_element(tbs, 0x30, body, (size_t) (q - body));
+
+	check(context != NULL && EVP_DigestSignInit(context, NULL, EVP_sha256(), NULL, key) == 1 &&
+			  EVP_DigestSign(context, signature + 1, &signature_size, tbs, (size_t) (p - tbs)) == 1,
+		  "signing");
+	EVP_MD_CTX_free(context);
+
+	q = body;
+	memcpy(q, tbs, (size_t) (p - tbs));
+	q += p - tbs;
+	memcpy(q, algorithm, sizeof(algorithm));
+	q += sizeof(algorithm);
+	q = put_element(q, 0x03, signature, signature_size + 1);
+	crl->size = (size_t) (put_element(crl->der, 0x30, body, (size_t) (q - body)) - crl->der);
+	free(list);
+	free(body);
+	free(tbs);
+}
+
+/*
+ * What to look up next: a listed serial, or one that is not. It is computed and not taken from an array, which would
+ * drive the index out of the processor's cache; that takes some 3 ns of what is measured.
+ */
+static inline void
+next_query(uint64_t *state, uint32_t entries, bool listed, uint8_t serial[SERIAL_OCTETS])
+{
+	*state ^= *state << 13;
+	*state ^= *state >> 7;
+	*state ^= *state << 17;
+	make_serial((listed ? 0 : (uint64_t) entries) + ((*state & UINT32_MAX) * entries >> 32), serial);
+}
+
+/* Nanoseconds a lookup: "chained", where each waits for the answer to the one before, or one after the other. */
+static double
+time_our_lookups(const CrlIndex *index, uint32_t entries, bool listed, bool chained)
+{
+	uint64_t state = 88172645463325252u;
+	uint64_t found = 0;
+	double start = now();
+	uint32_t i;
+
+	for (i = 0; i < LOOKUPS; i++)
+	{
+		uint8_t serial[SERIAL_OCTETS];
+		CrlEntry entry;
+		bool hit;
+
+		next_query(&state, entries, listed, serial);
+		hit = cmblock_crl_index_find(index, serial, SERIAL_OCTETS, 0, &entry);
+		found += hit;
+		if (chained)
+			state ^= (uint64_t) hit + (hit ? entry.reason : 0);
+	}
+	start = now() - start;
+	check(found == (listed ? LOOKUPS : 0), "lookup");
+	return start / LOOKUPS * 1e9;
+}
+
+static double
+time_openssl_lookups(X509_CRL *crl, uint32_t entries, bool listed)
+{
+	const uint32_t lookups = LOOKUPS / 10;
+	uint64_t state = 88172645463325252u;
+	uint64_t found = 0;
+	ASN1_INTEGER *number = ASN1_INTEGER_new();
+	double start = now();
+	uint32_t i;
+
+	for (i = 0; i < lookups; i++)
+	{
+		uint8_t serial[SERIAL_OCTETS];
+		X509_REVOKED *entry = NULL;
+
+		/* A certificate has its serial decoded already: setting the octets is not what takes the time. */
+		next_query(&state, entries, listed, serial);
+		ASN1_STRING_set(number, serial, SERIAL_OCTETS);
+		found += X509_CRL_get0_by_serial(crl, &entry, number) == 1;
+	}
+	start = now() - start;
+	ASN1_INTEGER_free(number);
+	check(found == (listed ? lookups : 0), "OpenSSL's lookup");
+	return start / lookups * 1e9;
+}
+
+static void
+run_openssl(const Generated *generated, EVP_PKEY *key, Figures *figures)
+{
+	const unsigned char *p = generated->der;
+	size_t before = mallinfo2().uordblks + mallinfo2().hblkhd;
+	double start = now();
+	X509_CRL *crl = d2i_X509_CRL(NULL, &p, (long) generated->size);
+	ASN1_INTEGER *serial = ASN1_INTEGER_new();
+	X509_REVOKED *entry;
+	uint8_t octets[SERIAL_OCTETS];
+
+	check(crl != NULL, "d2i_X509_CRL");
+	figures->step[0] = now() - start;
+	check(X509_CRL_verify(crl, key) == 1, "X509_CRL_verify");
+	figures->step[1] = now() - start - figures->step[0];
+	make_serial(0, octets);
+	ASN1_STRING_set(serial, octets, SERIAL_OCTETS);
+	check(X509_CRL_get0_by_serial(crl, &entry, serial) == 1, "X509_CRL_get0_by_serial");
+	figures->usable = now() - start;
+	figures->step[2] = figures->usable - figures->step[0] - figures->step[1];
+	figures->octets = (double) (mallinfo2().uordblks + mallinfo2().hblkhd - before) / generated->entries;
+	figures->hit = time_openssl_lookups(crl, generated->entries, true);
+	figures->miss = time_openssl_lookups(crl, generated->entries, false);
+	ASN1_INTEGER_free(serial);
+	X509_CRL_free(crl);
+}
+
+static void
+run_cmblock(const Generated *generated, EVP_PKEY *key, Figures *figures)
+{
+	const CrlLimits limits = {(size_t) 1 << 30, 10000000};
+	const CrlAlgorithmPolicy policy = {false};
+	uint8_t hash_key[SIPHASH_KEY_OCTETS];
+	uint8_t sha256[CRL_SHA256_OCTETS];
+	uint8_t serial[SERIAL_OCTETS];
+	Crl *crl = allocate(sizeof(Crl));
+	CrlIndex index;
+	CrlIndexCounts counts;
+	double start = now();
+	double t;
+	size_t size;
+	void *buffer;
+
+	check(cmblock_crl_read(generated->der, generated->size, &limits, crl) == CRLERR_NONE, "cmblock_crl_read");
+	t = now();
+	figures->step[0] = t - start;
+	check(cmblock_crl_verify(crl, key, &policy) == CRLSIG_VALID, "cmblock_crl_verify");
+	figures->step[1] = now() - t;
+	t = now();
+	SHA256(generated->der, generated->size, sha256);
+	figures->step[2] = now() - t;
+	t = now();
+	check(RAND_bytes(hash_key, sizeof(hash_key)) == 1, "RAND_bytes");
+	size = cmblock_crl_index_size(crl);
+	buffer = allocate(size);
+	check(cmblock_crl_index_build(crl, hash_key, sha256, buffer, size) &&
+			  cmblock_crl_index_open(buffer, size, &index),
+		  "building the index");
+	make_serial(0, serial);
+	check(cmblock_crl_index_find(&index, serial, SERIAL_OCTETS, 0, NULL), "the first lookup");
+	figures->step[3] = now() - t;
+	figures->usable = now() - start;
+	cmblock_crl_index_counts(&index, &counts);
+	check(counts.distinct == generated->entries, "indexing every entry");
+	figures->octets = (double) counts.size / generated->entries;
+	figures->hit = time_our_lookups(&index, generated->entries, true, false);
+	figures->miss = time_our_lookups(&index, generated->entries, false, false);
+	figures->chained_hit = time_our_lookups(&index, generated->entries, true, true);
+	figures->chained_miss = time_our_lookups(&index, generated->entries, false, true);
+	free(buffer);
+	free(crl);
+}
+
+static void
+report(const Generated *generated, const Figures *openssl, const Figures *ours)
+{
+	printf("\n%u entries, %.1f MB of DER\n", generated->entries, (double) generated->size / 1e6);
+	printf("  %-34s %12s %12s %9s\n", "", "openssl", "cmblock", "ratio");
+	printf("  %-34s %9.3f ms %9.3f ms %8.1fx\n", "DER to verified and usable", openssl->usable * 1e3,
+		   ours->usable * 1e3, openssl->usable / ours->usable);
+	printf("  %-34s %12.1f %12.1f %8.1fx\n", "octets an entry", openssl->octets, ours->octets,
+		   openssl->octets / ours->octets);
+	printf("  %-34s %9.0f ns %9.0f ns %8.1fx\n", "lookup, listed", openssl->hit, ours->hit,
+		   openssl->hit / ours->hit);
+	printf("  %-34s %9.0f ns %9.0f ns %8.1fx\n", "lookup, not listed", openssl->miss, ours->miss,
+		   openssl->miss / ours->miss);
+	printf("  %-34s %12s %9.0f ns\n", "one waits for the other, listed", "", ours->chained_hit);
+	printf("  %-34s %12s %9.0f ns\n", "one waits for the other, not listed", "", ours->chained_miss);
+	printf("  %-34s %12s %9.0f ns\n", "lookup after lookup, listed", "", ours->chained_hit);
+	printf("  %-34s %12s %9.0f ns\n", "lookup after lookup, not listed", "", ours->chained_miss);
+	printf("  openssl: decode %.3f ms, verify %.3f ms, first lookup %.3f ms\n", openssl->step[0] * 1e3,
+		   openssl->step[1] * 1e3, openssl->step[2] * 1e3);
+	printf("  cmblock: read %.3f ms, verify %.3f ms, digest of the DER %.3f ms, index %.3f ms\n",
+		   ours->step[0] * 1e3, ours->step[1] * 1e3, ours->step[2] * 1e3, ours->step[3] * 1e3);
+}
+
+static void
+run(uint32_t entries, EVP_PKEY *key)
+{
+	Generated generated;
+	Figures openssl;
+	Figures ours;
+
+	generate(entries, key, &generated);
+	run_cmblock(&generated, key, &ours);
+	run_openssl(&generated, key, &openssl);
+	report(&generated, &openssl, &ours);
+	free(generated.der);
+}
+
+int
+main(int argc, char **argv)
+{
+	EVP_PKEY *key = EVP_RSA_gen(2048);
+	int i;
+
+	check(key != NULL, "making a key");
+	printf("%s\n", OpenSSL_version(OPENSSL_VERSION));
+	if (argc < 2)
+	{
+		run(1000, key);
+		run(50000, key);
+		run(1000000, key);
+	}
+	for (i = 1; i < argc; i++)
+		run((uint32_t) strtoul(argv[i], NULL, 10), key);
+	EVP_PKEY_free(key);
+	return 0;
+}
