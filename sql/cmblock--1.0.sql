@@ -895,7 +895,7 @@ CREATE TABLE cmblock.replication_link (
 	server              name,
 	peer_role           name UNIQUE,
 	paused              boolean NOT NULL DEFAULT false,
-	resend              boolean NOT NULL DEFAULT false,
+	resend_requested    timestamptz,
 	state               cmblock.link_state NOT NULL DEFAULT 'active',
 	acknowledged        pg_snapshot,
 	failures            integer NOT NULL DEFAULT 0,
@@ -913,7 +913,7 @@ CREATE TABLE cmblock.replication_link (
 COMMENT ON TABLE cmblock.replication_link IS 'the neighbours: whom this site sends to, and whose calls it accepts';
 COMMENT ON COLUMN cmblock.replication_link.server IS 'the foreign server to send to; null: nothing is sent';
 COMMENT ON COLUMN cmblock.replication_link.peer_role IS 'the login role under which the neighbour calls; null: it may not';
-COMMENT ON COLUMN cmblock.replication_link.resend IS 'the next round sends everything anew';
+COMMENT ON COLUMN cmblock.replication_link.resend_requested IS 'reinitialize_link was called then: the next round sends everything anew';
 COMMENT ON COLUMN cmblock.replication_link.acknowledged IS 'what the neighbour was last known to have: for people, the neighbour''s own record decides';
 
 CREATE TABLE cmblock.replication_cursor (

@@ -16,4 +16,20 @@
 #define cmblock_errsave(context, ...) ereport(ERROR, __VA_ARGS__)
 #endif
 
+/* Since 16 one function answers for every kind of object. */
+#if PG_VERSION_NUM >= 160000
+#define cmblock_owns_database(oid) object_ownercheck(DatabaseRelationId, oid, GetUserId())
+#define cmblock_server_usage(oid, role) object_aclcheck(ForeignServerRelationId, oid, role, ACL_USAGE)
+#else
+#define cmblock_owns_database(oid) pg_database_ownercheck(oid, GetUserId())
+#define cmblock_server_usage(oid, role) pg_foreign_server_aclcheck(oid, role, ACL_USAGE)
+#endif
+
+/* Since 17 a set of wait events belongs to a resource owner; ours outlives transactions. */
+#if PG_VERSION_NUM >= 170000
+#define cmblock_create_wait_set(events) CreateWaitEventSet(NULL, events)
+#else
+#define cmblock_create_wait_set(events) CreateWaitEventSet(TopMemoryContext, events)
+#endif
+
 #endif

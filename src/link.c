@@ -8,12 +8,14 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_foreign_server.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 
+#include "compat.h"
 #include "connection.h"
 #include "neighbour.h"
 #include "slots.h"
@@ -43,7 +45,7 @@ static void
 check_server(const char *server)
 {
 	Oid oid = cmblock_server_oid(server);
-	AclResult result = pg_foreign_server_aclcheck(oid, GetOuterUserId(), ACL_USAGE);
+	AclResult result = cmblock_server_usage(oid, GetOuterUserId());
 
 	if (result != ACLCHECK_OK)
 		aclcheck_error(result, OBJECT_FOREIGN_SERVER, server);
@@ -174,7 +176,7 @@ change_link(Statement *change, SiteCode neighbour)
 Datum
 cmblock_reinitialize_link(PG_FUNCTION_ARGS)
 {
-	static Statement change = {"UPDATE cmblock.replication_link SET resend = true, next_retry_at = NULL "
+	static Statement change = {"UPDATE cmblock.replication_link SET resend_requested = clock_timestamp(), next_retry_at = NULL "
 							   "WHERE neighbour = $1 AND server IS NOT NULL",
 							   {"site_code"}};
 

@@ -349,7 +349,7 @@ try_again_later(Slot *slot, TimestampTz now)
 	slot->crashes = Min(slot->crashes + 1, 10);
 	for (int i = 1; i < slot->crashes && delay < RESTART_MAX_MS; i++)
 		delay *= 2;
-	slot->start_after = slot->holds > 0 ? now : TimestampTzPlusMilliseconds(now, Min(delay, RESTART_MAX_MS));
+	slot->start_after = TimestampTzPlusMilliseconds(now, Min(delay, RESTART_MAX_MS));
 	slot->state = SLOT_WANTED;
 }
 
@@ -381,6 +381,11 @@ detach(int code, Datum arg)
 		my_slot->state = seen_all ? SLOT_IDLE : SLOT_WANTED;
 		my_slot->start_after = 0;
 		my_slot->crashes = 0;
+	}
+	else if (my_slot->holds > 0)
+	{
+		my_slot->state = SLOT_WANTED;
+		my_slot->start_after = 0;
 	}
 	else
 	{

@@ -1,0 +1,260 @@
+/*
+ * feed.c
+ *		What is new for a neighbour: the rows between two snapshots, in chunks.
+ *
+ * The neighbour has everything that is visible in the snapshot `since`. A round takes a snapshot `upto` and
+ * sends the rows whose change_xid is visible in upto and not in since; then upto is the new since. This misses no row
+ * that commits late: its transaction was running in one of the snapshots, so it is not visible there and
+ * counts for the next round. It waits for no transaction either: what is still running is left to the next round.
+ *
+ * A round goes through the tables in the order of (change_xid, key), a chunk a transaction, and remembers where it was. Rows may be
+ * changed meanwhile: a row that a later transaction than upto's changed has a change_xid that is not visible in upto, so it is
+ * passed over here and sent by the next round, in its last state. No row can enter the round once it has begun.
+ *
+ * The oldest change_xid that can matter is the xmin of since: the index on (change_xid, key) starts there.
+ */
+#include "postgres.h"
+
+#include "executor/spi.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/fmgrprotos.h"
+#include "utils/memutils.h"
+#include "utils/xid8.h"
+
+#include "feed.h"
+#include "statement.h"
+#include "worker.h"
+
+/* Certificates are large: a chunk has fewer of them, since what does not fit is read again for the next one. */
+#define CERTIFICATE_SHARE 8
+
+typedef struct TableFeed
+{
+	const char *name;
+	const char *key;
+	const char *key_type;
+	int key_length; /* as pg_type.typlen; a site code is passed by value */
+	Statement first;
+	Statement next;
+	BatchCodec codec; /* this process ends when the extension is dropped, so this stays right */
+} TableFeed;
+
+static TableFeed tables[BATCH_TABLES] = {
+	[BATCH_SITE] = {"site", "code", "site_code", sizeof(SiteCode)},
+	[BATCH_CLIENT] = {"client", "smsid", "smsid", SMSID_OCTETS},
+	[BATCH_CERTIFICATE] = {"certificate", "sha256", "thumbprint", -1},
+};
+
+/*
+ * Parameters: 1 since, 2 upto, 3 the site whose rows are meant, 4 whether it is those or all others, 5 number of rows,
+ * 6 change_xid to begin at or after, 7 key to begin after.
+ */
+#define QUERY_TAIL                                                                                           \
+	" AND NOT pg_visible_in_snapshot(change_xid, $1) AND pg_visible_in_snapshot(change_xid, $2)"             \
+	" AND (origin_site = $3) = $4 ORDER BY change_xid, %s LIMIT $5"
+
+static const char *
+query(const TableFeed *table, BatchTable which, const char *start)
+{
+	StringInfoData sql;
+	int count;
+	const char *const *columns = cmblock_batch_columns(which, &count);
+
+	initStringInfo(&sql);
+	appendStringInfoString(&sql, "SELECT ");
+	for (int i = 0; i < count; i++)
+		appendStringInfo(&sql, "%s, ", columns[i]);
+	appendStringInfo(&sql, "change_xid FROM cmblock.%s WHERE %s", table->name, start);
+	appendStringInfo(&sql, QUERY_TAIL, table->key);
+	return sql.data;
+}
+
+static void
+prepare_table(BatchTable which)
+{
+	TableFeed *table = &tables[which];
+	static const char *const parameters[] = {"pg_snapshot", "pg_snapshot", "site_code",
+											 "bool",        "int4",        "xid8"};
+	MemoryContext old;
+
+	if (table->first.sql)
+		return;
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	memcpy(table->first.parameter, parameters, sizeof(parameters));
+	memcpy(table->next.parameter, parameters, sizeof(parameters));
+	table->next.parameter[lengthof(parameters)] = table->key_type;
+	table->next.sql = query(table, which, psprintf("(change_xid, %s) > ($6, $7)", table->key));
+	table->first.sql = query(table, which, "change_xid >= $6");
+	MemoryContextSwitchTo(old);
+}
+
+/* ---------- snapshots ---------- */
+
+static struct varlena *
+keep_snapshot(Feed *feed, Datum snapshot)
+{
+	MemoryContext old = MemoryContextSwitchTo(feed->context);
+	struct varlena *copy = (struct varlena *) DatumGetPointer(datumCopy(snapshot, false, -1));
+
+	MemoryContextSwitchTo(old);
+	return copy;
+}
+
+static Datum
+snapshot_from_text(const char *text)
+{
+	return DirectFunctionCall1(pg_snapshot_in, CStringGetDatum(text));
+}
+
+static uint64
+snapshot_xmax(Datum snapshot)
+{
+	return U64FromFullTransactionId(
+		DatumGetFullTransactionId(DirectFunctionCall1(pg_snapshot_xmax, snapshot)));
+}
+
+static void
+set_since(Feed *feed, struct varlena *since)
+{
+	if (feed->since)
+		pfree(feed->since);
+	feed->since = since;
+}
+
+/* ---------- rounds ---------- */
+
+void
+cmblock_feed_init(Feed *feed, MemoryContext context, SiteCode here, SiteCode neighbour, bool upward)
+{
+	memset(feed, 0, sizeof(*feed));
+	feed->context = context;
+	feed->here = here;
+	feed->neighbour = neighbour;
+	feed->upward = upward;
+}
+
+void
+cmblock_feed_position(Feed *feed, const char *cursor)
+{
+	Datum now = DirectFunctionCall1(pg_current_snapshot, (Datum) 0);
+	Datum since;
+
+	set_since(feed, NULL);
+	if (!cursor)
+		return;
+	since = snapshot_from_text(cursor);
+	if (snapshot_xmax(since) <= snapshot_xmax(now))
+		set_since(feed, keep_snapshot(feed, since));
+}
+
+void
+cmblock_feed_begin(Feed *feed)
+{
+	Assert(!feed->upto);
+	feed->upto = keep_snapshot(feed, DirectFunctionCall1(pg_current_snapshot, (Datum) 0));
+	feed->table = 0;
+	feed->in_table = false;
+}
+
+static void
+remember_place(Feed *feed, const TableFeed *table, Datum xid, Datum key)
+{
+	MemoryContext old = MemoryContextSwitchTo(feed->context);
+
+	if (feed->key_copied)
+		pfree(DatumGetPointer(feed->last_key));
+	feed->key_copied = table->key_length != sizeof(SiteCode);
+	feed->last_key = datumCopy(key, !feed->key_copied, table->key_length);
+	feed->last_xid = xid;
+	feed->in_table = true;
+	MemoryContextSwitchTo(old);
+}
+
+/* Reads up to `limit` rows that come next in the table. The result is in SPI_tuptable. */
+static int
+read_rows(Feed *feed, TableFeed *table, int limit)
+{
+	struct varlena *since = feed->since;
+	Datum values[7];
+
+	values[0] = since ? PointerGetDatum(since) : snapshot_from_text("1:1:");
+	values[1] = PointerGetDatum(feed->upto);
+	values[2] = SiteCodeGetDatum(feed->upward ? feed->here : feed->neighbour);
+	values[3] = BoolGetDatum(feed->upward);
+	values[4] = Int32GetDatum(limit);
+	values[5] = feed->in_table ? feed->last_xid : DirectFunctionCall1(pg_snapshot_xmin, values[0]);
+	values[6] = feed->last_key;
+	return cmblock_execute(feed->in_table ? &table->next : &table->first, values, NULL);
+}
+
+/* Writes the rows of the last result until the batch is full; returns how many. */
+static int
+write_rows(Feed *feed, TableFeed *table, int rows, BatchWriter *writer, int max_octets)
+{
+	TupleDesc desc = SPI_tuptable->tupdesc;
+	Datum values[BATCH_MAX_COLUMNS + 1];
+	bool nulls[BATCH_MAX_COLUMNS + 1];
+	int row;
+
+	Assert(desc->natts <= BATCH_MAX_COLUMNS + 1);
+	for (row = 0; row < rows && writer->data.len < max_octets; row++)
+	{
+		heap_deform_tuple(SPI_tuptable->vals[row], desc, values, nulls);
+		cmblock_batch_add(writer, &table->codec, values, nulls);
+	}
+	/* The key is the first of the columns in a batch, and change_xid was added as the last. */
+	if (row > 0)
+		remember_place(feed, table, values[desc->natts - 1], values[0]);
+	return row;
+}
+
+bool
+cmblock_feed_next(Feed *feed, BatchWriter *writer, int max_rows, int max_octets)
+{
+	while (feed->table < BATCH_TABLES && writer->rows < max_rows && writer->data.len < max_octets)
+	{
+		BatchTable which = feed->table;
+		TableFeed *table = &tables[which];
+		int limit = max_rows - writer->rows;
+		int rows;
+
+		CHECK_FOR_INTERRUPTS();
+		if (which == BATCH_CERTIFICATE)
+			limit = Max(limit / CERTIFICATE_SHARE, 1);
+		prepare_table(which);
+		rows = read_rows(feed, table, limit);
+		if (!table->codec.columns)
+			cmblock_batch_codec(&table->codec, which, SPI_tuptable->tupdesc, true, TopMemoryContext);
+		if (write_rows(feed, table, rows, writer, max_octets) == rows && rows < limit)
+		{
+			feed->table++;
+			feed->in_table = false;
+		}
+		SPI_freetuptable(SPI_tuptable);
+	}
+	return feed->table == BATCH_TABLES;
+}
+
+char *
+cmblock_feed_cursor(const Feed *feed)
+{
+	return DatumGetCString(DirectFunctionCall1(pg_snapshot_out, PointerGetDatum(feed->upto)));
+}
+
+void
+cmblock_feed_finish(Feed *feed)
+{
+	set_since(feed, feed->upto);
+	feed->upto = NULL;
+}
+
+void
+cmblock_feed_abandon(Feed *feed)
+{
+	if (feed->upto)
+		pfree(feed->upto);
+	feed->upto = NULL;
+}

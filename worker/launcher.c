@@ -1,0 +1,215 @@
+/*
+ * launcher.c
+ *		Starts a replicator in each database that has links to send to.
+ *
+ * At start it has every database looked at: a replicator is started there, and ends at once when it finds nothing to do,
+ * saying so in its slot (slots.c). From then on the launcher sleeps until a slot asks for a worker: a link was made, a
+ * replicator died, a DROP DATABASE failed. It is in no database itself, so it is in nobody's way.
+ *
+ * On a standby it is not started; the postmaster does that at the end of recovery.
+ *
+ * A replicator is registered never to be restarted by the postmaster, who would do it without looking whether its
+ * database is still there and how often it failed; the launcher does it with a growing delay.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_database.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "slots.h"
+#include "worker.h"
+
+/* Databases that are looked at at the same time: each takes one of max_worker_processes for a moment. */
+#define PARALLEL_STARTS 4
+
+/* When no worker process is to be had, how long until the next attempt. */
+#define NO_SLOT_MS 30000
+
+typedef struct Started
+{
+	Oid database;
+	BackgroundWorkerHandle *handle;
+} Started;
+
+static List *started = NIL;
+
+/* ---------- databases ---------- */
+
+static void
+request_all_databases(void)
+{
+	Relation relation;
+	TableScanDesc scan;
+	HeapTuple tuple;
+
+	StartTransactionCommand();
+	(void) GetTransactionSnapshot();
+	relation = table_open(DatabaseRelationId, AccessShareLock);
+	scan = table_beginscan_catalog(relation, 0, NULL);
+	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	{
+		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
+
+		if (database->datallowconn && !database->datistemplate)
+			cmblock_slots_request(database->oid);
+	}
+	table_endscan(scan);
+	table_close(relation, AccessShareLock);
+	CommitTransactionCommand();
+}
+
+static bool
+can_connect(Oid database)
+{
+	HeapTuple tuple;
+	bool can = false;
+
+	StartTransactionCommand();
+	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(database));
+	if (HeapTupleIsValid(tuple))
+	{
+		can = ((Form_pg_database) GETSTRUCT(tuple))->datallowconn;
+		ReleaseSysCache(tuple);
+	}
+	CommitTransactionCommand();
+	return can;
+}
+
+/* ---------- workers ---------- */
+
+static BackgroundWorkerHandle *
+start_replicator(Oid database)
+{
+	BackgroundWorker worker = {0};
+	BackgroundWorkerHandle *handle;
+
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	snprintf(worker.bgw_library_name, BGW_MAXLEN, "cmblock");
+	snprintf(worker.bgw_function_name, BGW_MAXLEN, "cmblock_replicator_main");
+	snprintf(worker.bgw_name, BGW_MAXLEN, "cmblock replicator of database %u", database);
+	snprintf(worker.bgw_type, BGW_MAXLEN, "cmblock replicator");
+	worker.bgw_main_arg = ObjectIdGetDatum(database);
+	worker.bgw_notify_pid = MyProcPid;
+	return RegisterDynamicBackgroundWorker(&worker, &handle) ? handle : NULL;
+}
+
+/* Forgets the workers that have ended; one that never came up leaves its database to be tried again. */
+static void
+reap(void)
+{
+	ListCell *cell;
+
+	foreach (cell, started)
+	{
+		Started *entry = lfirst(cell);
+		pid_t pid;
+
+		if (GetBackgroundWorkerPid(entry->handle, &pid) != BGWH_STOPPED)
+			continue;
+		cmblock_slots_start_failed(entry->database, GetCurrentTimestamp());
+		pfree(entry->handle);
+		pfree(entry);
+		started = foreach_delete_current(started, cell);
+	}
+}
+
+static void
+remember(Oid database, BackgroundWorkerHandle *handle)
+{
+	Started *entry = palloc(sizeof(Started));
+
+	entry->database = database;
+	entry->handle = handle;
+	started = lappend(started, entry);
+}
+
+/* Starts what is wanted. Returns when to do so again without having been woken. */
+static TimestampTz
+start_wanted(void)
+{
+	static bool complained = false;
+	TimestampTz wait_until;
+	Oid database;
+
+	while (
+		OidIsValid(database = cmblock_slots_next_start(GetCurrentTimestamp(), PARALLEL_STARTS, &wait_until)))
+	{
+		BackgroundWorkerHandle *handle;
+
+		CHECK_FOR_INTERRUPTS();
+		if (!can_connect(database))
+		{
+			cmblock_slots_postpone(database, 0);
+			cmblock_slots_forget(database);
+			continue;
+		}
+		handle = start_replicator(database);
+		if (handle)
+		{
+			remember(database, handle);
+			complained = false;
+			continue;
+		}
+		cmblock_slots_postpone(database, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), NO_SLOT_MS));
+		if (!complained)
+			ereport(LOG, errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+					errmsg("cmblock has no background worker process left for database %u", database),
+					errdetail("Its changes are not sent until there is one."),
+					errhint("Raise max_worker_processes and restart the server."));
+		complained = true;
+	}
+	return wait_until;
+}
+
+void
+cmblock_launcher_main(Datum arg)
+{
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+	MemoryContextSwitchTo(
+		AllocSetContextCreate(TopMemoryContext, "cmblock launcher", ALLOCSET_DEFAULT_SIZES));
+
+	cmblock_slots_attach_launcher();
+	request_all_databases();
+	for (;;)
+	{
+		TimestampTz until;
+		long timeout;
+
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+		reap();
+		until = start_wanted();
+		timeout = until == DT_NOEND ? -1 : TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until) + 1;
+		pgstat_report_activity(STATE_IDLE, NULL);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (timeout < 0 ? 0 : WL_TIMEOUT),
+						 timeout, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+	}
+}

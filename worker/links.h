@@ -1,0 +1,101 @@
+/*
+ * links.h
+ *		The links of this database as the replicator has them: read from replication_link, and state written back.
+ */
+#ifndef CMBLOCK_LINKS_H
+#define CMBLOCK_LINKS_H
+
+#include "postgres.h"
+#include "datatype/timestamp.h"
+#include "lib/ilist.h"
+#include "lib/stringinfo.h"
+
+#include "feed.h"
+#include "peer.h"
+#include "site.h"
+
+typedef enum LinkState
+{
+	LINK_ACTIVE,
+	LINK_DEGRADED,
+	LINK_FAILED
+} LinkState;
+
+typedef struct Link
+{
+	dlist_node node;
+	MemoryContext context;
+
+	/* as the table has it */
+	SiteCode neighbour;
+	char code[4];
+	char *server;
+	bool paused;
+	TimestampTz resend_requested; /* 0: not */
+	LinkState state;
+	int failures;
+	bool seen; /* while the table is being read */
+
+	/* at work */
+	Peer peer;
+	uint64 options_hash; /* of the options that the last connection was made with */
+	Feed feed;
+	TimestampTz next_try;
+	uint32 changes; /* the counter (slots.h) before the last look for news */
+	bool look;      /* look for news whatever the counter says */
+	bool fresh;     /* connected since its success was last written down */
+	bool in_round;
+	TimestampTz resending; /* this round answers that request; 0: it is no resend */
+	bool sent_any;         /* in this round */
+	StringInfo held;       /* the round's last batch, waiting until those before it are acknowledged */
+	int held_rows;
+	bool awaiting_last; /* the batch with the cursor is on its way */
+	uint32 ready;       /* what the socket is ready for: WL_SOCKET_... */
+	int wait_position;  /* in the set of wait events; -1: not in it */
+	uint32 waits_for;   /* what that place of the set waits for */
+
+	/* to be written to the table */
+	bool progress;
+	int64 rows;
+	int64 batches;
+	int64 octets;
+	TimestampTz written_at;
+} Link;
+
+/* This site, as strings for the calls. */
+typedef struct Here
+{
+	SiteIdentity identity;
+	char code[4];
+	char hierarchy[40];
+	char incarnation[64];
+} Here;
+
+/*
+ * Reads the links that send into `links`: new ones are added, those that are gone are closed and freed. False when this
+ * database is not a site or has none. Inside cmblock_begin_work.
+ */
+extern bool cmblock_read_links(dlist_head *links, Here *here);
+
+/* The rest begin and end their own transaction, and only touch the link when the extension is gone meanwhile. */
+
+/* Counts a failure, decides state and next attempt, writes both down; logs and notifies when the state changes. */
+extern void cmblock_link_failed(Link *link, const Here *here, const char *sqlstate, const char *message,
+								TimestampTz now);
+
+/* The link is up to date: back to active, and progress is written down. */
+extern void cmblock_link_succeeded(Link *link, const Here *here, TimestampTz now);
+
+/* A batch of that size was acknowledged. It is written down with the next of the above, or when it is due. */
+extern void cmblock_link_progressed(Link *link, int rows, int octets);
+
+/* When progress that is not written down yet is to be; DT_NOEND: there is none. */
+extern TimestampTz cmblock_link_write_due(const Link *link);
+
+/* Gives up the round under way and the connection. */
+extern void cmblock_disconnect_link(Link *link);
+
+/* The same, and the link is freed. */
+extern void cmblock_close_link(Link *link);
+
+#endif

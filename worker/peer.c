@@ -1,0 +1,426 @@
+/*
+ * peer.c
+ *		A connection to a neighbour site: never blocks, always has a deadline.
+ *
+ * libpq does the work, in the steps that PQconnectPoll, PQconsumeInput and PQflush offer. Each step that waits has a
+ * deadline here, because libpq's own connect_timeout counts only in its blocking calls. The one thing that can block is
+ * the resolution of a host name: where name servers are slow, the server's option hostaddr avoids it.
+ *
+ * The handshake is three statements in one round trip: pin the settings of the session, open_link, prepare
+ * apply_changes. After it the connection stays in pipeline mode. Each batch is followed by a sync, so it is a
+ * transaction of its own at the neighbour.
+ *
+ * Any error ends the connection: what is still under way may or may not be taken in, and both is right, as the
+ * neighbour keeps only what is newer. How an error came about is told by its SQLSTATE: 08xxx is the connection, all else is the
+ * neighbour's verdict.
+ *
+ * Nothing here allocates with palloc or raises errors, so that a PGconn can never get lost.
+ */
+#include "postgres.h"
+
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "storage/fd.h"
+#include "storage/latch.h"
+#include "utils/timestamp.h"
+
+#include "batch.h"
+#include "peer.h"
+#include "worker.h"
+
+#define SQLSTATE_NO_CONNECTION "08001"
+#define SQLSTATE_CONNECTION_LOST "08006"
+#define SQLSTATE_PASSWORD_NEEDED "2F003"
+#define SQLSTATE_PROTOCOL "08P01"
+
+/* Number of replies to the handshake before its sync. */
+#define HANDSHAKE_REPLIES 3
+
+#define SETTINGS_SQL                                                                                         \
+	"SELECT pg_catalog.set_config('search_path', 'pg_catalog', false), "                                     \
+	"pg_catalog.set_config('statement_timeout', $1, false), pg_catalog.set_config('lock_timeout', '0', "     \
+	"false), "                                                                                               \
+	"pg_catalog.set_config('idle_session_timeout', '0', false), "                                            \
+	"pg_catalog.set_config('default_transaction_isolation', 'read committed', false), "                      \
+	"pg_catalog.set_config('default_transaction_read_only', 'off', false)"
+
+#define OPEN_SQL                                                                                             \
+	"SELECT cursor FROM cmblock.open_link($1::pg_catalog.int4, $2::pg_catalog.uuid, $3::cmblock.site_code, " \
+	"$4::cmblock.site_code, $5::pg_catalog.text)"
+
+#define APPLY_SQL                                                                                            \
+	"SELECT applied, ignored FROM cmblock.apply_changes($1::pg_catalog.int4, $2::pg_catalog.uuid, "          \
+	"$3::cmblock.site_code, $4::cmblock.site_code, $5::pg_catalog.text, $6::pg_catalog.bytea, "              \
+	"$7::pg_catalog.pg_snapshot)"
+
+/* ---------- errors ---------- */
+
+/* One line, printable in this database's encoding. */
+static void
+tidy(char *to, const char *from)
+{
+	int length = 0;
+
+	for (; *from && length < PEER_ERROR_OCTETS - 1; from++)
+	{
+		bool is_space = strchr(" \t\r\n", *from) != NULL;
+
+		if (is_space && (length == 0 || to[length - 1] == ' '))
+			continue;
+		to[length++] = is_space ? ' ' : *from;
+	}
+	while (length > 0 && to[length - 1] == ' ')
+		length--;
+	to[length] = '\0';
+	length = pg_mbcliplen(to, length, PEER_ERROR_OCTETS - 1);
+	to[length] = '\0';
+	if (!pg_verifymbstr(to, length, true))
+		for (char *c = to; *c; c++)
+			if (IS_HIGHBIT_SET(*c))
+				*c = '?';
+}
+
+static PeerEvent
+failed(Peer *peer, const char *sqlstate, const char *message)
+{
+	tidy(peer->error, message);
+	strlcpy(peer->sqlstate, sqlstate, sizeof(peer->sqlstate));
+	cmblock_peer_close(peer);
+	return PEER_FAILED;
+}
+
+/* The connection broke. If the neighbour said why before it went away, that is the better message. */
+static PeerEvent
+lost(Peer *peer)
+{
+	char message[PEER_ERROR_OCTETS];
+
+	if (peer->phase == PEER_CONNECTING)
+		return failed(peer, SQLSTATE_NO_CONNECTION, PQerrorMessage(peer->conn));
+	if (peer->notice[0] != '\0')
+	{
+		strlcpy(message, peer->notice, sizeof(message));
+		return failed(peer, peer->notice_sqlstate, message);
+	}
+	return failed(peer, SQLSTATE_CONNECTION_LOST, PQerrorMessage(peer->conn));
+}
+
+static const char *
+field(const PGresult *result, int code)
+{
+	const char *value = PQresultErrorField(result, code);
+
+	return value ? value : "";
+}
+
+static void
+describe(char *to, int size, const PGresult *result)
+{
+	const char *detail = field(result, PG_DIAG_MESSAGE_DETAIL);
+
+	if (field(result, PG_DIAG_MESSAGE_PRIMARY)[0] == '\0')
+		strlcpy(to, PQresultErrorMessage(result), size);
+	else if (detail[0] == '\0')
+		strlcpy(to, field(result, PG_DIAG_MESSAGE_PRIMARY), size);
+	else
+		snprintf(to, size, "%s. %s", field(result, PG_DIAG_MESSAGE_PRIMARY), detail);
+}
+
+/* An error result: the neighbour's verdict, or libpq's when the connection broke. */
+static PeerEvent
+refused(Peer *peer, const PGresult *result)
+{
+	const char *sqlstate = field(result, PG_DIAG_SQLSTATE);
+	char message[PEER_ERROR_OCTETS];
+
+	if (sqlstate[0] == '\0')
+		return lost(peer);
+	describe(message, sizeof(message), result);
+	return failed(peer, sqlstate, message);
+}
+
+/* Notices go nowhere, except that a fatal one tells why the connection is about to break. */
+static void
+note(void *arg, const PGresult *result)
+{
+	Peer *peer = arg;
+	const char *severity = field(result, PG_DIAG_SEVERITY_NONLOCALIZED);
+
+	if (strcmp(severity, "FATAL") != 0 && strcmp(severity, "PANIC") != 0)
+		return;
+	describe(peer->notice, sizeof(peer->notice), result);
+	strlcpy(peer->notice_sqlstate, field(result, PG_DIAG_SQLSTATE), sizeof(peer->notice_sqlstate));
+}
+
+/* ---------- connecting ---------- */
+
+static TimestampTz
+after(TimestampTz now, int seconds)
+{
+	return TimestampTzPlusMilliseconds(now, (int64) seconds * 1000);
+}
+
+PeerEvent
+cmblock_peer_connect(Peer *peer, ConnectionOptions *options, TimestampTz now)
+{
+	peer->in_flight = 0;
+	peer->replies = 0;
+	peer->notice[0] = '\0';
+	peer->password_required = options->password_required;
+	if (options->password_required && !options->has_password)
+		return failed(
+			peer, SQLSTATE_PASSWORD_NEEDED,
+			"password is required: the server belongs to a user who is not a superuser, and its user "
+			"mapping has none");
+	if (!AcquireExternalFD())
+		return failed(peer, "53000",
+					  "too many open files on the sending server: raise max_files_per_process");
+
+	peer->conn = PQconnectStartParams(options->keywords, options->values, 0);
+	if (!peer->conn)
+	{
+		ReleaseExternalFD();
+		return failed(peer, "53200", "out of memory");
+	}
+	peer->phase = PEER_CONNECTING;
+	if (PQstatus(peer->conn) == CONNECTION_BAD)
+		return lost(peer);
+	PQsetNoticeReceiver(peer->conn, note, peer);
+	peer->poll = PGRES_POLLING_WRITING;
+	peer->wants = WL_SOCKET_CONNECTED;
+	peer->deadline = after(now, cmblock_connect_timeout);
+	return PEER_NOTHING;
+}
+
+void
+cmblock_peer_close(Peer *peer)
+{
+	if (peer->conn)
+	{
+		PQfinish(peer->conn);
+		ReleaseExternalFD();
+	}
+	peer->conn = NULL;
+	free(peer->cursor);
+	peer->cursor = NULL;
+	peer->phase = PEER_OFFLINE;
+	peer->wants = 0;
+	peer->in_flight = 0;
+	peer->deadline = DT_NOEND;
+}
+
+/* Pushes output on; the deadline of what is under way is counted from the last progress. */
+static PeerEvent
+flush(Peer *peer)
+{
+	int pending = PQflush(peer->conn);
+
+	if (pending < 0)
+		return lost(peer);
+	peer->wants = WL_SOCKET_READABLE | (pending > 0 ? WL_SOCKET_WRITEABLE : 0);
+	return PEER_NOTHING;
+}
+
+/* The five arguments that every call begins with, as text. */
+#define IDENTITY_ARGUMENTS 5
+
+static void
+identity_arguments(const PeerIdentity *who, const char **values)
+{
+	values[0] = CppAsString2(CMBLOCK_PROTOCOL);
+	values[1] = who->hierarchy;
+	values[2] = who->sender;
+	values[3] = who->receiver;
+	values[4] = who->incarnation;
+}
+
+static PeerEvent
+send_handshake(Peer *peer, const PeerIdentity *who, TimestampTz now)
+{
+	char timeout[32];
+	const char *settings[1] = {timeout};
+	const char *identity[IDENTITY_ARGUMENTS];
+
+	if (peer->password_required && !PQconnectionUsedPassword(peer->conn))
+		return failed(
+			peer, SQLSTATE_PASSWORD_NEEDED,
+			"the neighbour did not ask for a password: that is required when the server belongs to a user "
+			"who is not a superuser");
+	snprintf(timeout, sizeof(timeout), "%ds", cmblock_peer_timeout);
+	identity_arguments(who, identity);
+	if (PQsetnonblocking(peer->conn, 1) != 0 || !PQenterPipelineMode(peer->conn) ||
+		!PQsendQueryParams(peer->conn, SETTINGS_SQL, 1, NULL, settings, NULL, NULL, 0) ||
+		!PQsendQueryParams(peer->conn, OPEN_SQL, IDENTITY_ARGUMENTS, NULL, identity, NULL, NULL, 0) ||
+		!PQsendPrepare(peer->conn, "cmblock_apply", APPLY_SQL, 0, NULL) || !PQpipelineSync(peer->conn))
+		return lost(peer);
+	peer->phase = PEER_OPENING;
+	peer->deadline = after(now, cmblock_connect_timeout);
+	return flush(peer);
+}
+
+static PeerEvent
+advance_connecting(Peer *peer, const PeerIdentity *who, TimestampTz now)
+{
+	peer->poll = PQconnectPoll(peer->conn);
+	switch (peer->poll)
+	{
+		case PGRES_POLLING_OK:
+			return send_handshake(peer, who, now);
+		case PGRES_POLLING_READING:
+			peer->wants = WL_SOCKET_READABLE;
+			return PEER_NOTHING;
+		case PGRES_POLLING_WRITING:
+			peer->wants = WL_SOCKET_CONNECTED;
+			return PEER_NOTHING;
+		default:
+			return lost(peer);
+	}
+}
+
+/* ---------- replies ---------- */
+
+static PeerEvent
+take_handshake_reply(Peer *peer, const PGresult *result)
+{
+	peer->replies++;
+	if (peer->replies == 2 && PQresultStatus(result) == PGRES_TUPLES_OK)
+	{
+		if (PQntuples(result) != 1 || PQnfields(result) != 1)
+			return failed(peer, SQLSTATE_PROTOCOL, "the neighbour's answer to open_link makes no sense");
+		if (!PQgetisnull(result, 0, 0))
+			peer->cursor = strdup(PQgetvalue(result, 0, 0));
+	}
+	return PEER_NOTHING;
+}
+
+static PeerEvent
+take_sync(Peer *peer, TimestampTz now)
+{
+	if (peer->phase == PEER_OPENING)
+	{
+		if (peer->replies != HANDSHAKE_REPLIES)
+			return failed(peer, SQLSTATE_PROTOCOL, "the neighbour's answers are out of step");
+		peer->phase = PEER_READY;
+		peer->deadline = DT_NOEND;
+		return PEER_OPENED;
+	}
+	peer->in_flight--;
+	peer->deadline = peer->in_flight > 0 ? after(now, cmblock_peer_timeout) : DT_NOEND;
+	return PEER_ACKNOWLEDGED;
+}
+
+static PeerEvent
+take_result(Peer *peer, const PGresult *result, TimestampTz now)
+{
+	switch (PQresultStatus(result))
+	{
+		case PGRES_PIPELINE_SYNC:
+			return take_sync(peer, now);
+		case PGRES_TUPLES_OK:
+		case PGRES_COMMAND_OK:
+			return peer->phase == PEER_OPENING ? take_handshake_reply(peer, result) : PEER_NOTHING;
+		default:
+			return refused(peer, result);
+	}
+}
+
+/* Is a reply outstanding? Without one PQgetResult must not be called. */
+static bool
+expects_reply(const Peer *peer)
+{
+	return peer->phase == PEER_OPENING || peer->in_flight > 0;
+}
+
+static PeerEvent
+take_results(Peer *peer, TimestampTz now)
+{
+	PeerEvent seen = PEER_NOTHING;
+
+	while (expects_reply(peer) && !PQisBusy(peer->conn))
+	{
+		PGresult *result = PQgetResult(peer->conn);
+		PeerEvent event;
+
+		/* Between the results of two statements there is a null. */
+		if (!result)
+			continue;
+		event = take_result(peer, result, now);
+		PQclear(result);
+		if (event == PEER_FAILED)
+			return event;
+		if (event != PEER_NOTHING)
+			seen = event;
+	}
+	return seen;
+}
+
+static PeerEvent
+check_deadline(Peer *peer, TimestampTz now)
+{
+	char message[PEER_ERROR_OCTETS];
+
+	if (now < peer->deadline)
+		return PEER_NOTHING;
+	if (peer->phase == PEER_READY)
+	{
+		snprintf(message, sizeof(message), "the neighbour made no progress for %d s", cmblock_peer_timeout);
+		return failed(peer, SQLSTATE_CONNECTION_LOST, message);
+	}
+	snprintf(message, sizeof(message), "no connection within %d s", cmblock_connect_timeout);
+	return failed(peer, SQLSTATE_NO_CONNECTION, message);
+}
+
+PeerEvent
+cmblock_peer_advance(Peer *peer, const PeerIdentity *who, uint32 ready, TimestampTz now)
+{
+	PeerEvent event;
+
+	if (peer->phase == PEER_CONNECTING)
+	{
+		event = ready ? advance_connecting(peer, who, now) : PEER_NOTHING;
+		return event == PEER_NOTHING ? check_deadline(peer, now) : event;
+	}
+	if (ready & WL_SOCKET_READABLE)
+	{
+		if (!PQconsumeInput(peer->conn))
+			return lost(peer);
+		/* What is not a reply (a farewell, for instance) is read here. */
+		if (!expects_reply(peer))
+			(void) PQisBusy(peer->conn);
+	}
+	if (ready & WL_SOCKET_WRITEABLE && peer->deadline != DT_NOEND)
+		peer->deadline = after(now, cmblock_peer_timeout);
+	if (ready)
+	{
+		event = take_results(peer, now);
+		if (event == PEER_FAILED)
+			return event;
+		if (flush(peer) == PEER_FAILED)
+			return PEER_FAILED;
+		if (event != PEER_NOTHING)
+			return event;
+	}
+	return check_deadline(peer, now);
+}
+
+PeerEvent
+cmblock_peer_send(Peer *peer, const PeerIdentity *who, const char *batch, int length, const char *cursor,
+				  TimestampTz now)
+{
+	const char *values[IDENTITY_ARGUMENTS + 2];
+	int lengths[IDENTITY_ARGUMENTS + 2] = {0};
+	int formats[IDENTITY_ARGUMENTS + 2] = {0};
+
+	identity_arguments(who, values);
+	values[IDENTITY_ARGUMENTS] = batch;
+	lengths[IDENTITY_ARGUMENTS] = length;
+	formats[IDENTITY_ARGUMENTS] = 1;
+	values[IDENTITY_ARGUMENTS + 1] = cursor;
+	if (!PQsendQueryPrepared(peer->conn, "cmblock_apply", IDENTITY_ARGUMENTS + 2, values, lengths, formats,
+							 0) ||
+		!PQpipelineSync(peer->conn))
+		return lost(peer);
+	if (peer->in_flight++ == 0)
+		peer->deadline = after(now, cmblock_peer_timeout);
+	return flush(peer);
+}

@@ -1,0 +1,77 @@
+/*
+ * peer.h
+ *		A connection to a neighbour site: never blocks, always has a deadline.
+ */
+#ifndef CMBLOCK_PEER_H
+#define CMBLOCK_PEER_H
+
+#include "postgres.h"
+#include "datatype/timestamp.h"
+#include "libpq-fe.h"
+
+#include "connection.h"
+
+#define PEER_ERROR_OCTETS 1024
+
+typedef enum PeerPhase
+{
+	PEER_OFFLINE,
+	PEER_CONNECTING, /* libpq is connecting */
+	PEER_OPENING,    /* the handshake is on its way */
+	PEER_READY
+} PeerPhase;
+
+typedef enum PeerEvent
+{
+	PEER_NOTHING,
+	PEER_OPENED,       /* the handshake is done: see `cursor` */
+	PEER_ACKNOWLEDGED, /* batches were taken in: see `in_flight` */
+	PEER_FAILED        /* offline again: see `error` and `sqlstate` */
+} PeerEvent;
+
+typedef struct Peer
+{
+	PeerPhase phase;
+	PGconn *conn;
+	uint32 wants;         /* WL_SOCKET_... to wait for */
+	TimestampTz deadline; /* of the step under way, or DT_NOEND */
+	int in_flight;        /* batches not acknowledged */
+	char *cursor;         /* what the neighbour has by its own record, malloc'd; NULL: nothing */
+
+	/* private */
+	PostgresPollingStatusType poll;
+	bool password_required;
+	int replies; /* of the handshake, that have come */
+	char notice[PEER_ERROR_OCTETS];
+	char notice_sqlstate[6];
+
+	/* After PEER_FAILED. Never holds a credential: libpq does not put one into a message. */
+	char error[PEER_ERROR_OCTETS];
+	char sqlstate[6];
+} Peer;
+
+/* Who calls whom: the arguments of every call. Strings, as they are sent. */
+typedef struct PeerIdentity
+{
+	const char *hierarchy;
+	const char *sender;
+	const char *receiver;
+	const char *incarnation;
+} PeerIdentity;
+
+/* Begins to connect. Returns PEER_NOTHING or PEER_FAILED. */
+extern PeerEvent cmblock_peer_connect(Peer *peer, ConnectionOptions *options, TimestampTz now);
+
+/* Goes on after the socket became ready (`ready`: WL_SOCKET_...), or time has passed (0). */
+extern PeerEvent cmblock_peer_advance(Peer *peer, const PeerIdentity *who, uint32 ready, TimestampTz now);
+
+/* Sends a batch; `cursor` (text) with the last one of a round, else NULL. Returns PEER_NOTHING or PEER_FAILED. */
+extern PeerEvent cmblock_peer_send(Peer *peer, const PeerIdentity *who, const char *batch, int length,
+								   const char *cursor, TimestampTz now);
+
+extern void cmblock_peer_close(Peer *peer);
+
+/* The socket to wait on; asked for anew each time, as libpq may change it while it connects. */
+#define cmblock_peer_socket(peer) PQsocket((peer)->conn)
+
+#endif

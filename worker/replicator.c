@@ -1,0 +1,707 @@
+/*
+ * replicator.c
+ *		Sends the changes of one database to its neighbour sites: one process for all links.
+ *
+ * A loop: what happened on the sockets, what is due by the clock, whether there is news; then sleep on latch and
+ * sockets together. A commit sets the latch (wake.c). When nothing is going on it wakes once a minute, looks whether a wake-up
+ * got lost, and writes nothing.
+ *
+ * A link is offline, connecting, or ready. A ready link with news runs a round (feed.c): its chunks go out as batches, several of
+ * them in flight; the last batch carries the cursor, so it is kept back until the others are acknowledged. Reading a chunk is
+ * a short transaction; none is open while the network is waited for. Each turn of the loop gives each link one chunk, so
+ * that a large round does not hold up the others.
+ *
+ * Failures: whatever goes wrong with a neighbour ends the connection, is written to replication_link and tried again
+ * later, from the cursor that the neighbour then names. Whatever goes wrong in this database ends the process; the launcher
+ * starts it again after a delay. It keeps nothing that could get lost.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "common/hashfn.h"
+#include "executor/spi.h"
+#include "libpq/pqsignal.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/sinval.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "cmblock.h"
+#include "compat.h"
+#include "connection.h"
+#include "guard.h"
+#include "links.h"
+#include "slots.h"
+#include "statement.h"
+#include "worker.h"
+
+/* An idle process looks around this often. */
+#define IDLE_MS 60000
+
+/* Batches that may be on their way to a neighbour, and their approximate size. */
+#define WINDOW 4
+#define BATCH_OCTETS (1024 * 1024)
+
+static dlist_head links = DLIST_STATIC_INIT(links);
+static Here here;
+static uint32 links_seen;
+static TimestampTz next_look;
+static volatile sig_atomic_t servers_changed = false;
+static bool sockets_changed = true;
+
+/* ---------- settings of this process ---------- */
+
+/* What ALTER DATABASE or ALTER ROLE may have set must not change what the statements mean or how they run. */
+static void
+pin_settings(void)
+{
+	static const char *const settings[][2] = {
+		{"search_path", "pg_catalog, cmblock, pg_temp"},
+		{"client_encoding", "UTF8"},
+		{"default_transaction_isolation", "read committed"},
+		{"default_transaction_read_only", "off"},
+		{"synchronous_commit", "off"},
+		{"statement_timeout", "0"},
+		{"lock_timeout", "0"},
+		{"idle_in_transaction_session_timeout", "0"},
+		{"row_security", "off"},
+		{"jit", "off"},
+		/* Each query is to go along an index, however the statistics are. */
+		{"enable_seqscan", "off"},
+		{"enable_bitmapscan", "off"},
+		{"enable_sort", "off"},
+	};
+
+	/* client_encoding looks the conversion up in the catalogs. */
+	StartTransactionCommand();
+	for (int i = 0; i < lengthof(settings); i++)
+		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
+	CommitTransactionCommand();
+}
+
+static void
+note_server_change(Datum arg, int cache, uint32 hash)
+{
+	servers_changed = true;
+}
+
+/* ---------- the end ---------- */
+
+static void
+close_all(void)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify (iter, &links)
+		cmblock_close_link(dlist_container(Link, node, iter.cur));
+}
+
+/* There is nothing to do in this database: the launcher starts a new process when that changes. */
+static void
+retire(void)
+{
+	close_all();
+	cmblock_slots_retire(links_seen);
+	proc_exit(0);
+}
+
+/* Begins a transaction, or ends this process when the extension is gone. False: it is of another version. */
+static bool
+begin_work(void)
+{
+	static bool said = false;
+
+	switch (cmblock_begin_work())
+	{
+		case GROUND_READY:
+			said = false;
+			return true;
+		case GROUND_GONE:
+			retire();
+			break;
+		case GROUND_OTHER_VERSION:
+			if (!said)
+				ereport(
+					LOG,
+					errmsg("cmblock replicator is idle: the extension in this database is not of version %s",
+						   CMBLOCK_VERSION),
+					errhint("Bring both to the same version: restart the server, or ALTER EXTENSION cmblock "
+							"UPDATE."));
+			said = true;
+			break;
+	}
+	return false;
+}
+
+/* ---------- failures and connections ---------- */
+
+static void
+fail(Link *link, const char *sqlstate, const char *message)
+{
+	cmblock_disconnect_link(link);
+	sockets_changed = true;
+	cmblock_link_failed(link, &here, sqlstate, message, GetCurrentTimestamp());
+}
+
+/* The options of a link's server. NULL, and the link has failed, when there are none. */
+static ConnectionOptions *
+connection_options(Link *link)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ConnectionOptions *volatile options = NULL;
+	ErrorData *volatile error = NULL;
+
+	PG_TRY();
+	{
+		if (begin_work())
+		{
+			MemoryContext old = MemoryContextSwitchTo(context);
+
+			options = cmblock_connection_options(link->server, 4);
+			MemoryContextSwitchTo(old);
+			cmblock_end_work();
+		}
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		cmblock_abort_work();
+		MemoryContextSwitchTo(context);
+	}
+	PG_END_TRY();
+	if (error)
+		fail(link, unpack_sql_state(error->sqlerrcode), error->message);
+	return options;
+}
+
+static uint64
+hash_options(const ConnectionOptions *options)
+{
+	uint64 hash = options->password_required;
+
+	for (int i = 0; i < options->count; i++)
+	{
+		hash = hash_bytes_extended((const unsigned char *) options->keywords[i], strlen(options->keywords[i]),
+								   hash);
+		hash =
+			hash_bytes_extended((const unsigned char *) options->values[i], strlen(options->values[i]), hash);
+	}
+	return hash;
+}
+
+static void
+connect_link(Link *link, TimestampTz now)
+{
+	ConnectionOptions *options;
+
+	link->next_try = next_look;
+	options = connection_options(link);
+	if (!options)
+		return;
+	link->options_hash = hash_options(options);
+	cmblock_add_option(options, "application_name",
+					   psprintf("cmblock replicator %s to %s", here.code, link->code));
+	cmblock_add_option(options, "client_encoding", "UTF8");
+	sockets_changed = true;
+	if (cmblock_peer_connect(&link->peer, options, now) == PEER_FAILED)
+		fail(link, link->peer.sqlstate, link->peer.error);
+}
+
+static PeerIdentity
+identity(const Link *link)
+{
+	return (PeerIdentity){here.hierarchy, here.code, link->code, here.incarnation};
+}
+
+/* The handshake is done: the neighbour's own record says what it has. */
+static void
+link_opened(Link *link)
+{
+	if (!begin_work())
+		return;
+	cmblock_feed_position(&link->feed, link->peer.cursor);
+	cmblock_end_work();
+	link->look = true;
+	link->fresh = true;
+}
+
+/* ---------- rounds ---------- */
+
+static void
+begin_round(Link *link)
+{
+	link->look = false;
+	link->changes = cmblock_slots_changes();
+	if (!begin_work())
+		return;
+	if (link->resend_requested != 0)
+		cmblock_feed_position(&link->feed, NULL);
+	cmblock_feed_begin(&link->feed);
+	cmblock_end_work();
+	link->resending = link->resend_requested;
+	link->in_round = true;
+	link->sent_any = false;
+}
+
+/* Everything up to the round's snapshot is at the neighbour. */
+static void
+finish_round(Link *link, TimestampTz now)
+{
+	bool write = link->failures > 0 || link->fresh || link->resending != 0 ||
+				 (link->progress && now >= cmblock_link_write_due(link));
+
+	cmblock_feed_finish(&link->feed);
+	link->in_round = false;
+	if (link->resending == link->resend_requested)
+		link->resend_requested = 0;
+	if (write)
+		cmblock_link_succeeded(link, &here, now);
+}
+
+static void
+send_batch(Link *link, StringInfo data, int rows, const char *cursor, TimestampTz now)
+{
+	PeerIdentity who = identity(link);
+	int octets = data->len;
+
+	if (cmblock_peer_send(&link->peer, &who, data->data, data->len, cursor, now) == PEER_FAILED)
+		fail(link, link->peer.sqlstate, link->peer.error);
+	else
+		cmblock_link_progressed(link, rows, octets);
+}
+
+static void
+send_held(Link *link, TimestampTz now)
+{
+	StringInfo held = link->held;
+	char *cursor = cmblock_feed_cursor(&link->feed);
+
+	link->held = NULL;
+	link->awaiting_last = true;
+	send_batch(link, held, link->held_rows, cursor, now);
+	pfree(held->data);
+	pfree(held);
+}
+
+/* Reads the next chunk and sends it, or keeps it back when it is the last of several. */
+static void
+send_chunk(Link *link, TimestampTz now)
+{
+	BatchWriter writer;
+	MemoryContext old;
+	bool last;
+
+	old = MemoryContextSwitchTo(link->context);
+	cmblock_batch_begin(&writer);
+	MemoryContextSwitchTo(old);
+
+	if (!begin_work())
+	{
+		pfree(writer.data.data);
+		cmblock_disconnect_link(link);
+		sockets_changed = true;
+		return;
+	}
+	last = cmblock_feed_next(&link->feed, &writer, cmblock_batch_rows, BATCH_OCTETS);
+	cmblock_end_work();
+	cmblock_batch_finish(&writer);
+
+	if (last && writer.rows == 0 && !link->sent_any && link->resending == 0)
+	{
+		/* Nothing for this neighbour: its record may stay behind, there is nothing in between. */
+		pfree(writer.data.data);
+		finish_round(link, now);
+		return;
+	}
+	link->sent_any = true;
+	if (!last)
+	{
+		send_batch(link, &writer.data, writer.rows, NULL, now);
+		pfree(writer.data.data);
+		return;
+	}
+	old = MemoryContextSwitchTo(link->context);
+	link->held = palloc(sizeof(StringInfoData));
+	*link->held = writer.data;
+	link->held_rows = writer.rows;
+	MemoryContextSwitchTo(old);
+	if (link->peer.in_flight == 0)
+		send_held(link, now);
+}
+
+static bool
+has_news(const Link *link)
+{
+	return link->look || link->resend_requested != 0 || link->changes != cmblock_slots_changes();
+}
+
+/* One step of a ready link. True when it could go on at once. */
+static bool
+work_on(Link *link, TimestampTz now)
+{
+	if (!link->in_round)
+	{
+		if (!has_news(link))
+			return false;
+		begin_round(link);
+	}
+	if (!link->in_round)
+		return false;
+	if (link->held)
+	{
+		if (link->peer.in_flight == 0)
+			send_held(link, now);
+		return false;
+	}
+	if (link->awaiting_last || link->peer.in_flight >= WINDOW)
+		return false;
+	send_chunk(link, now);
+	return link->peer.phase == PEER_READY &&
+		   (link->in_round ? !link->held && !link->awaiting_last : has_news(link));
+}
+
+static void
+acknowledged(Link *link, TimestampTz now)
+{
+	if (link->awaiting_last && link->peer.in_flight == 0)
+	{
+		link->awaiting_last = false;
+		finish_round(link, now);
+	}
+}
+
+/* ---------- one turn ---------- */
+
+/* Lets a link go on. True when it has more to do that waits for nothing. */
+static bool
+turn(Link *link, uint32 ready, TimestampTz now)
+{
+	PeerIdentity who = identity(link);
+
+	if (link->peer.phase == PEER_OFFLINE)
+	{
+		if (!link->paused && now >= link->next_try)
+			connect_link(link, now);
+		return false;
+	}
+	if (link->paused)
+	{
+		cmblock_disconnect_link(link);
+		sockets_changed = true;
+		return false;
+	}
+	if (link->peer.phase == PEER_CONNECTING)
+		sockets_changed = true;
+	switch (cmblock_peer_advance(&link->peer, &who, ready, now))
+	{
+		case PEER_FAILED:
+			fail(link, link->peer.sqlstate, link->peer.error);
+			return false;
+		case PEER_OPENED:
+			link_opened(link);
+			break;
+		case PEER_ACKNOWLEDGED:
+			acknowledged(link, now);
+			break;
+		case PEER_NOTHING:
+			break;
+	}
+	if (link->peer.phase == PEER_READY && work_on(link, now))
+		return true;
+	if (cmblock_link_write_due(link) <= now && !link->in_round)
+		cmblock_link_succeeded(link, &here, now);
+	return false;
+}
+
+/* When a link has to be looked at even if nothing happens. */
+static TimestampTz
+due(const Link *link)
+{
+	TimestampTz at = link->in_round ? DT_NOEND : cmblock_link_write_due(link);
+
+	if (link->peer.phase == PEER_OFFLINE)
+		return link->paused ? at : Min(at, link->next_try);
+	return Min(at, link->peer.deadline);
+}
+
+/* ---------- sleeping ---------- */
+
+typedef struct Sleep
+{
+	WaitEventSet *set;
+	WaitEvent *events;
+	int size;
+} Sleep;
+
+static int
+count_links(void)
+{
+	int count = 0;
+	dlist_iter iter;
+
+	dlist_foreach (iter, &links)
+		count++;
+	return count;
+}
+
+/* Builds the set of what to wait for anew. Needed when a connection began, ended, or may have changed its socket. */
+static void
+rebuild(Sleep *sleep)
+{
+	dlist_iter iter;
+
+	if (sleep->set)
+		FreeWaitEventSet(sleep->set);
+	if (sleep->events)
+		pfree(sleep->events);
+	sleep->size = count_links() + 2;
+	sleep->events = MemoryContextAlloc(TopMemoryContext, sleep->size * sizeof(WaitEvent));
+	sleep->set = cmblock_create_wait_set(sleep->size);
+	AddWaitEventToSet(sleep->set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+	AddWaitEventToSet(sleep->set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+	dlist_foreach (iter, &links)
+	{
+		Link *link = dlist_container(Link, node, iter.cur);
+
+		link->wait_position = -1;
+		if (link->peer.phase == PEER_OFFLINE || cmblock_peer_socket(&link->peer) == PGINVALID_SOCKET)
+			continue;
+		link->wait_position =
+			AddWaitEventToSet(sleep->set, link->peer.wants, cmblock_peer_socket(&link->peer), NULL, link);
+		link->waits_for = link->peer.wants;
+	}
+	sockets_changed = false;
+}
+
+static void
+prepare_sleep(Sleep *sleep)
+{
+	dlist_iter iter;
+
+	if (sockets_changed || !sleep->set)
+	{
+		rebuild(sleep);
+		return;
+	}
+	dlist_foreach (iter, &links)
+	{
+		Link *link = dlist_container(Link, node, iter.cur);
+
+		if (link->wait_position < 0 || link->waits_for == link->peer.wants)
+			continue;
+		ModifyWaitEvent(sleep->set, link->wait_position, link->peer.wants, NULL);
+		link->waits_for = link->peer.wants;
+	}
+}
+
+static long
+sleep_milliseconds(bool busy, TimestampTz now)
+{
+	TimestampTz until = next_look;
+	dlist_iter iter;
+
+	if (busy)
+		return 0;
+	dlist_foreach (iter, &links)
+		until = Min(until, due(dlist_container(Link, node, iter.cur)));
+	return TimestampDifferenceMilliseconds(now, until) + (until > now ? 1 : 0);
+}
+
+static void
+report_activity(void)
+{
+	char text[128] = "";
+	int shown = 0;
+	int working = 0;
+	dlist_iter iter;
+
+	dlist_foreach (iter, &links)
+	{
+		Link *link = dlist_container(Link, node, iter.cur);
+
+		if (!link->in_round)
+			continue;
+		if (shown++ < 8)
+			snprintf(text + strlen(text), sizeof(text) - strlen(text), "%s%s",
+					 shown > 1 ? ", " : "sending to ", link->code);
+		working++;
+	}
+	pgstat_report_activity(working > 0 ? STATE_RUNNING : STATE_IDLE, working > 0 ? text : "");
+}
+
+/* Sleeps until something happens, and notes in each link what its socket is ready for. */
+static void
+sleep_until_something(Sleep *sleep, long timeout)
+{
+	int count;
+
+	prepare_sleep(sleep);
+	count = WaitEventSetWait(sleep->set, timeout, sleep->events, sleep->size, PG_WAIT_EXTENSION);
+	for (int i = 0; i < count; i++)
+	{
+		if (sleep->events[i].events & WL_LATCH_SET)
+			ResetLatch(MyLatch);
+		else if (sleep->events[i].user_data)
+			((Link *) sleep->events[i].user_data)->ready = sleep->events[i].events;
+	}
+}
+
+/* ---------- what the whole process has to do ---------- */
+
+/* Servers or user mappings changed: where a link's own did, it is connected anew now, whether it works or not. */
+static void
+reconnect_changed(TimestampTz now)
+{
+	dlist_iter iter;
+
+	servers_changed = false;
+	dlist_foreach (iter, &links)
+	{
+		Link *link = dlist_container(Link, node, iter.cur);
+		ConnectionOptions *options = link->paused ? NULL : connection_options(link);
+
+		if (!options || hash_options(options) == link->options_hash)
+			continue;
+		cmblock_disconnect_link(link);
+		link->next_try = now;
+		sockets_changed = true;
+	}
+}
+
+static void
+look_around(TimestampTz now)
+{
+	dlist_iter iter;
+	bool any;
+
+	next_look = TimestampTzPlusMilliseconds(now, IDLE_MS);
+	links_seen = cmblock_slots_links();
+	if (!begin_work())
+		return;
+	any = cmblock_read_links(&links, &here);
+	cmblock_end_work();
+	sockets_changed = true;
+	if (!any)
+		retire();
+	dlist_foreach (iter, &links)
+		dlist_container(Link, node, iter.cur)->look = true;
+}
+
+/* Somebody changed the links: whatever failed before may work now. */
+static void
+retry_all(TimestampTz now)
+{
+	dlist_iter iter;
+
+	dlist_foreach (iter, &links)
+		dlist_container(Link, node, iter.cur)->next_try = now;
+}
+
+static void
+accept_row(Relation relation, HeapTuple old_row, HeapTuple new_row, void *arg)
+{
+}
+
+/*
+ * A dump that was restored into a new cluster brings change_xids that this cluster has not reached. No
+ * snapshot would call them visible, so they would never be sent. They get this transaction's.
+ */
+static void
+restamp_future_rows(void)
+{
+	static Statement restamp[] = {
+		{"UPDATE cmblock.site SET change_xid = pg_current_xact_id() "
+		 "WHERE change_xid >= pg_snapshot_xmax(pg_current_snapshot())",
+		 {NULL}},
+		{"UPDATE cmblock.client SET change_xid = pg_current_xact_id() "
+		 "WHERE change_xid >= pg_snapshot_xmax(pg_current_snapshot())",
+		 {NULL}},
+		{"UPDATE cmblock.certificate SET change_xid = pg_current_xact_id() "
+		 "WHERE change_xid >= pg_snapshot_xmax(pg_current_snapshot())",
+		 {NULL}},
+	};
+	Writer before;
+
+	if (!begin_work())
+		return;
+	before = cmblock_set_writer((Writer){.kind = WRITER_APPLY, .check = accept_row});
+	for (int i = 0; i < lengthof(restamp); i++)
+		cmblock_execute(&restamp[i], NULL, NULL);
+	cmblock_set_writer(before);
+	cmblock_end_work();
+}
+
+static void
+replicate(void)
+{
+	MemoryContext cycle = AllocSetContextCreate(TopMemoryContext, "cmblock cycle", ALLOCSET_DEFAULT_SIZES);
+	Sleep sleep = {0};
+	bool busy = false;
+
+	for (;;)
+	{
+		TimestampTz now = GetCurrentTimestamp();
+		dlist_mutable_iter iter;
+
+		MemoryContextSwitchTo(cycle);
+		MemoryContextReset(cycle);
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+		if (cmblock_slots_links() != links_seen)
+		{
+			look_around(now);
+			retry_all(now);
+		}
+		else if (now >= next_look)
+			look_around(now);
+		if (servers_changed)
+			reconnect_changed(now);
+
+		busy = false;
+		dlist_foreach_modify (iter, &links)
+		{
+			Link *link = dlist_container(Link, node, iter.cur);
+			uint32 ready = link->ready;
+
+			link->ready = 0;
+			busy |= turn(link, ready, now);
+		}
+		report_activity();
+		sleep_until_something(&sleep, sleep_milliseconds(busy, GetCurrentTimestamp()));
+	}
+}
+
+void
+cmblock_replicator_main(Datum database)
+{
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	if (!cmblock_slots_attach(DatumGetObjectId(database)))
+		proc_exit(0);
+	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(database), InvalidOid, 0);
+	pin_settings();
+	CacheRegisterSyscacheCallback(FOREIGNSERVEROID, note_server_change, (Datum) 0);
+	CacheRegisterSyscacheCallback(USERMAPPINGOID, note_server_change, (Datum) 0);
+
+	look_around(GetCurrentTimestamp());
+	cmblock_slots_at_work();
+	pgstat_report_appname(psprintf("cmblock replicator %s", here.code));
+	restamp_future_rows();
+	replicate();
+}

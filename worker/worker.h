@@ -1,0 +1,47 @@
+/*
+ * worker.h
+ *		The background workers: entry points, settings, and the transactions they run.
+ */
+#ifndef CMBLOCK_WORKER_H
+#define CMBLOCK_WORKER_H
+
+#include "postgres.h"
+#include "datatype/timestamp.h"
+
+#include "site.h"
+
+/* Called from _PG_init: settings always, and when preloading the launcher, shared memory and hooks. */
+extern void cmblock_worker_init(void);
+
+/* Registered with the postmaster. */
+extern PGDLLEXPORT void cmblock_launcher_main(Datum arg);
+extern PGDLLEXPORT void cmblock_replicator_main(Datum database);
+
+/* Watches commands that need a database to themselves, and COMMIT PREPARED. */
+extern void cmblock_install_utility_hook(void);
+
+/* Settings. */
+extern int cmblock_connect_timeout; /* s */
+extern int cmblock_peer_timeout;    /* s */
+extern int cmblock_retry_max;       /* ms */
+extern int cmblock_batch_rows;
+
+/* What a transaction of a worker found. */
+typedef enum WorkerGround
+{
+	GROUND_READY,         /* inside a transaction and SPI: end it with cmblock_end_work */
+	GROUND_GONE,          /* the extension is not there any more: no transaction */
+	GROUND_OTHER_VERSION, /* the extension's SQL is of another version than this library: no transaction */
+} WorkerGround;
+
+/*
+ * Begins a transaction: locks the extension against DROP and ALTER, checks that it is still the one that this process
+ * started with, and connects to SPI with a snapshot.
+ */
+extern WorkerGround cmblock_begin_work(void);
+extern void cmblock_end_work(void);
+
+/* After an error was caught: gives up the transaction, if there is one. */
+extern void cmblock_abort_work(void);
+
+#endif
