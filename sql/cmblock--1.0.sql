@@ -1048,12 +1048,12 @@ COMMENT ON VIEW cmblock.replication_status IS 'the links of this site: what is s
 -- ---------------------------------------------------------------------------------------------
 
 CREATE FUNCTION cmblock.grant_privilege(role name, kind text) RETURNS void
-	AS 'MODULE_PATHNAME', 'cmblock_grant_privilege' LANGUAGE C VOLATILE STRICT;
+	AS 'MODULE_PATHNAME', 'cmblock_grant_privilege' LANGUAGE C VOLATILE STRICT SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION cmblock.grant_privilege IS 'makes a role a block_changer, pki_administrator, site_system, replication_peer or reader';
 
 CREATE FUNCTION cmblock.revoke_privilege(role name, kind text) RETURNS void
-	AS 'MODULE_PATHNAME', 'cmblock_revoke_privilege' LANGUAGE C VOLATILE STRICT;
-COMMENT ON FUNCTION cmblock.revoke_privilege IS 'takes back what grant_privilege gave';
+	AS 'MODULE_PATHNAME', 'cmblock_revoke_privilege' LANGUAGE C VOLATILE STRICT SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION cmblock.revoke_privilege IS 'takes back what grant_privilege gave, but for what another kind that the role is needs';
 
 CREATE FUNCTION cmblock.version() RETURNS text
 	AS 'MODULE_PATHNAME', 'cmblock_version' LANGUAGE C IMMUTABLE PARALLEL SAFE;

@@ -5,14 +5,20 @@
  * The privileges themselves are PostgreSQL's own GRANTs on functions, views and tables, so that \dp shows them and
  * pg_dump keeps them. The lists below are the only place that says which kind of user needs what;
  * sql/privileges.sql checks that every function of the schema is in one of them or is left to the owner.
+ *
+ * Nothing notes which kinds a role was made: a role has a kind when it has all of that kind's privileges. So what is
+ * revoked stops short of what another kind of the role needs. A kind that is wholly inside the revoked one cannot be
+ * told from a part of it, and goes with it: taking away too much is the safe mistake.
  */
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 
 #include "catalog.h"
@@ -62,6 +68,58 @@ find_privilege(const char *name)
 			errdetail("The kinds are: %s.", known.data));
 }
 
+static bool
+is_listed(const char *name, const char *const *list)
+{
+	for (; *list; list++)
+		if (strcmp(*list, name) == 0)
+			return true;
+	return false;
+}
+
+static bool
+is_inside(const char *const *part, const char *const *whole)
+{
+	for (; *part; part++)
+		if (!is_listed(*part, whole))
+			return false;
+	return true;
+}
+
+static Datum
+text_array(const char *const *list, int *count)
+{
+	Datum elements[lengthof(privileges[0].functions)];
+
+	for (*count = 0; list[*count]; (*count)++)
+		elements[*count] = CStringGetTextDatum(list[*count]);
+	return PointerGetDatum(construct_array(elements, *count, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+/* Was all of this kind granted to the role itself? Inside SPI; the caller's search_path is safe. */
+static bool
+has_kind(Oid role, const Privilege *kind)
+{
+	int functions;
+	int relations;
+	bool isnull;
+	Oid types[3] = {OIDOID, TEXTARRAYOID, TEXTARRAYOID};
+	Datum values[3] = {ObjectIdGetDatum(role), text_array(kind->functions, &functions),
+					   text_array(kind->relations, &relations)};
+
+	if (SPI_execute_with_args(
+			"SELECT (SELECT count(DISTINCT f.proname) FROM pg_proc f, aclexplode(f.proacl) a"
+			"         WHERE f.pronamespace = 'cmblock'::regnamespace AND f.proname = ANY ($2)"
+			"           AND a.grantee = $1 AND a.privilege_type = 'EXECUTE')"
+			"     + (SELECT count(DISTINCT r.relname) FROM pg_class r, aclexplode(r.relacl) a"
+			"         WHERE r.relnamespace = 'cmblock'::regnamespace AND r.relname = ANY ($3)"
+			"           AND a.grantee = $1 AND a.privilege_type = 'SELECT')",
+			3, types, values, NULL, true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read privileges");
+	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull)) ==
+		   functions + relations;
+}
+
 static void
 run(const char *statement)
 {
@@ -76,19 +134,41 @@ change_privilege(FunctionCallInfo fcinfo, bool grant)
 	const Privilege *privilege = find_privilege(text_to_cstring(PG_GETARG_TEXT_PP(1)));
 	const char *verb = grant ? "GRANT" : "REVOKE";
 	const char *preposition = grant ? "TO" : "FROM";
+	const Privilege *kept[lengthof(privileges)];
+	int nkept = 0;
 
 	/* An unknown role is said here, once, before anything changes. */
-	(void) get_role_oid(NameStr(*PG_GETARG_NAME(0)), false);
+	Oid role_oid = get_role_oid(NameStr(*PG_GETARG_NAME(0)), false);
 
 	SPI_connect();
+	for (int i = 0; i < lengthof(privileges) && !grant; i++)
+		if (has_kind(role_oid, &privileges[i]) &&
+			!(is_inside(privileges[i].functions, privilege->functions) &&
+			  is_inside(privileges[i].relations, privilege->relations)))
+			kept[nkept++] = &privileges[i];
+
 	/* The schema alone opens nothing, and other kinds may need it: it is not taken away again. */
 	if (grant)
 		run(psprintf("GRANT USAGE ON SCHEMA cmblock TO %s", role));
 	for (int i = 0; privilege->functions[i]; i++)
-		run(psprintf("%s EXECUTE ON FUNCTION cmblock.%s %s %s", verb, privilege->functions[i], preposition,
-					 role));
+	{
+		bool needed = false;
+
+		for (int k = 0; k < nkept; k++)
+			needed = needed || is_listed(privilege->functions[i], kept[k]->functions);
+		if (!needed)
+			run(psprintf("%s EXECUTE ON FUNCTION cmblock.%s %s %s", verb, privilege->functions[i],
+						 preposition, role));
+	}
 	for (int i = 0; privilege->relations[i]; i++)
-		run(psprintf("%s SELECT ON cmblock.%s %s %s", verb, privilege->relations[i], preposition, role));
+	{
+		bool needed = false;
+
+		for (int k = 0; k < nkept; k++)
+			needed = needed || is_listed(privilege->relations[i], kept[k]->relations);
+		if (!needed)
+			run(psprintf("%s SELECT ON cmblock.%s %s %s", verb, privilege->relations[i], preposition, role));
+	}
 	SPI_finish();
 }
 
