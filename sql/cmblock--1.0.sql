@@ -1044,6 +1044,33 @@ CREATE VIEW cmblock.replication_status AS
 COMMENT ON VIEW cmblock.replication_status IS 'the links of this site: what is sent and received, how far behind, and why';
 
 -- ---------------------------------------------------------------------------------------------
+-- CRL cache
+-- ---------------------------------------------------------------------------------------------
+
+-- One for all databases of the server, so CRLs of other databases are in it as well.
+CREATE FUNCTION cmblock.crl_cache_entries(
+	OUT place text, OUT sha256 cmblock.thumbprint, OUT state text, OUT issuer text, OUT entries bigint, OUT bytes bigint,
+	OUT hits bigint, OUT builds bigint, OUT build_ms float8, OUT pins bigint, OUT built_at timestamptz, OUT last_used timestamptz
+) RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'cmblock_crl_cache_entries' LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION cmblock.crl_cache_entries IS 'the rows of view crl_cache';
+
+CREATE FUNCTION cmblock.crl_cache_totals(
+	OUT place text, OUT size bigint, OUT used bigint, OUT hits bigint, OUT builds bigint, OUT build_ms float8,
+	OUT evictions bigint, OUT failed_builds bigint, OUT waits bigint, OUT no_room bigint
+) RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'cmblock_crl_cache_totals' LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION cmblock.crl_cache_totals IS 'the rows of view crl_cache_total';
+
+CREATE VIEW cmblock.crl_cache AS
+	SELECT * FROM cmblock.crl_cache_entries() ORDER BY place DESC, last_used DESC;
+COMMENT ON VIEW cmblock.crl_cache IS 'the CRLs held in memory: shared by all sessions, and local to this one';
+
+CREATE VIEW cmblock.crl_cache_total AS
+	SELECT * FROM cmblock.crl_cache_totals();
+COMMENT ON VIEW cmblock.crl_cache_total IS 'the memory for CRLs: its size, and what happened in it since the server (or this session) started';
+
+-- ---------------------------------------------------------------------------------------------
 -- Privileges: PUBLIC has none, but for the data types' own functions, which touch no data
 -- ---------------------------------------------------------------------------------------------
 

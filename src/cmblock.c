@@ -14,6 +14,7 @@
 
 #include "authority.h"
 #include "cmblock.h"
+#include "crl_cache.h"
 #include "worker.h"
 
 PG_MODULE_MAGIC;
@@ -47,6 +48,7 @@ void
 _PG_init(void)
 {
 	define_settings();
+	cmblock_crl_cache_define_settings();
 	cmblock_authority_init();
 	cmblock_worker_init();
 	MarkGUCPrefixReserved("cmblock");

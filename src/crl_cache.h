@@ -43,6 +43,9 @@ extern void cmblock_crl_unpin(CrlPin *pin);
  */
 extern void cmblock_crl_preload(const uint8 *sha256, const Crl *crl);
 
+/* For the view: the index if it is ready in shared memory, pinned; else NULL. Not counted as a use. */
+extern const CrlIndex *cmblock_crl_peek(const uint8 *sha256, CrlPin *pin);
+
 /* cmblock.crl_cache_size, in kB */
 extern int cmblock_crl_cache_size;
 

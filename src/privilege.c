@@ -42,14 +42,15 @@ static const Privilege privileges[] = {
 	 {"blocked_client", "blocked_certificate", "block_history", "suspected_rejoin", "this_site", "site",
 	  "client", "certificate"}},
 	{"pki_administrator",
-	 {"add_certificate_authority", "remove_certificate_authority"},
-	 {"this_site", "certificate_authority", "certificate"}},
+	 {"add_certificate_authority", "remove_certificate_authority", "crl_cache_entries", "crl_cache_totals"},
+	 {"this_site", "certificate_authority", "certificate", "crl_cache", "crl_cache_total"}},
 	{"site_system", {"check_access", "is_allowed", "explain_access"}, {NULL}},
 	{"replication_peer", {"open_link", "apply_changes"}, {NULL}},
 	{"reader",
-	 {"verify_block_history", "replication_worker"},
+	 {"verify_block_history", "replication_worker", "crl_cache_entries", "crl_cache_totals"},
 	 {"blocked_client", "blocked_certificate", "block_history", "suspected_rejoin", "replication_status",
-	  "this_site", "site", "client", "certificate", "block_event", "certificate_authority"}},
+	  "this_site", "site", "client", "certificate", "block_event", "certificate_authority",
+	  "crl_cache", "crl_cache_total"}},
 };
 
 static const Privilege *

@@ -11,6 +11,7 @@
 #include "storage/ipc.h"
 #include "storage/shmem.h"
 
+#include "crl_cache.h"
 #include "shmem.h"
 #include "slots.h"
 
@@ -24,6 +25,7 @@ request(void)
 	if (previous_request)
 		previous_request();
 	RequestAddinShmemSpace(cmblock_slots_size());
+	RequestAddinShmemSpace(cmblock_crl_cache_shmem_size());
 	RequestNamedLWLockTranche("cmblock", CMBLOCK_LOCKS);
 }
 
@@ -35,6 +37,7 @@ startup(void)
 	locks = GetNamedLWLockTranche("cmblock");
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	cmblock_slots_startup();
+	cmblock_crl_cache_startup();
 	LWLockRelease(AddinShmemInitLock);
 }
 

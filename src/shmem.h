@@ -11,10 +11,11 @@
 /* Locks of the tranche "cmblock", by user. */
 typedef enum CmblockLock
 {
-	LOCK_SLOTS
+	LOCK_SLOTS,
+	LOCK_CRL_CACHE
 } CmblockLock;
 
-#define CMBLOCK_LOCKS (LOCK_SLOTS + 1)
+#define CMBLOCK_LOCKS (LOCK_CRL_CACHE + 1)
 
 /* Called from _PG_init while shared_preload_libraries is being loaded. */
 extern void cmblock_shmem_init(void);

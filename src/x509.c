@@ -241,6 +241,27 @@ name_text(X509_NAME *name)
 	return text ? text : pstrdup("(unreadable)");
 }
 
+char *
+cmblock_name_text(const unsigned char *der, size_t length)
+{
+	X509_NAME *name = length <= LONG_MAX ? d2i_X509_NAME(NULL, &der, (long) length) : NULL;
+	char *text;
+
+	ERR_clear_error();
+	if (!name)
+		return pstrdup("(unreadable)");
+	PG_TRY();
+	{
+		text = name_text(name);
+	}
+	PG_FINALLY();
+	{
+		X509_NAME_free(name);
+	}
+	PG_END_TRY();
+	return text;
+}
+
 /* ---------- the fields ---------- */
 
 static bool

@@ -63,6 +63,9 @@ extern bytea *cmblock_bounded_argument(Datum argument);
 /* An X509 that lives as long as the current memory context, or NULL when OpenSSL cannot read it. */
 extern X509 *cmblock_x509(const unsigned char *der, size_t length);
 
+/* The DER of a Name as RFC 2253 text in the database encoding, for people; "(unreadable)" when it is none. */
+extern char *cmblock_name_text(const unsigned char *der, size_t length);
+
 /* Digests. */
 extern void cmblock_sha256(const void *data, size_t length, unsigned char *digest);
 extern void cmblock_sha1(const void *data, size_t length, unsigned char *digest);
