@@ -190,10 +190,15 @@ read_rows(Feed *feed, TableFeed *table, int limit)
 	return cmblock_execute(feed->in_table ? &table->next : &table->first, values, NULL);
 }
 
-/* Writes the rows of the last result until the batch is full; returns how many. */
+/*
+ * Writes the rows of the last result until the batch is full; returns how many. Each value's send function allocates a
+ * kilobyte, so what a row needed is freed before the next.
+ */
 static int
 write_rows(Feed *feed, TableFeed *table, int rows, BatchWriter *writer, int max_octets)
 {
+	MemoryContext row_context =
+		AllocSetContextCreate(CurrentMemoryContext, "cmblock row", ALLOCSET_DEFAULT_SIZES);
 	TupleDesc desc = SPI_tuptable->tupdesc;
 	Datum values[BATCH_MAX_COLUMNS + 1];
 	bool nulls[BATCH_MAX_COLUMNS + 1];
@@ -202,12 +207,17 @@ write_rows(Feed *feed, TableFeed *table, int rows, BatchWriter *writer, int max_
 	Assert(desc->natts <= BATCH_MAX_COLUMNS + 1);
 	for (row = 0; row < rows && writer->data.len < max_octets; row++)
 	{
+		MemoryContext old = MemoryContextSwitchTo(row_context);
+
 		heap_deform_tuple(SPI_tuptable->vals[row], desc, values, nulls);
 		cmblock_batch_add(writer, &table->codec, values, nulls);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(row_context);
 	}
 	/* The key is the first of the columns in a batch, and change_xid was added as the last. */
 	if (row > 0)
 		remember_place(feed, table, values[desc->natts - 1], values[0]);
+	MemoryContextDelete(row_context);
 	return row;
 }
 
