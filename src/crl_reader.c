@@ -278,9 +278,12 @@ points_are_valid(DerSpan value)
 	if (cmblock_der_check(value, DER_MAX_DEPTH) != DER_CHECK_OK || !cmblock_crl_open_points(value, &points) ||
 		points.size == 0)
 		return false;
-	while (cmblock_crl_next_point(&points, &full_name))
-		;
-	return points.size == 0;
+	while (points.size > 0)
+	{
+		if (!cmblock_crl_next_point(&points, &full_name))
+			return false;
+	}
+	return true;
 }
 
 /* One extension of the CRL whose OID was not seen before. */
