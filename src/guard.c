@@ -94,6 +94,20 @@ cmblock_require_assigned_here(SiteCode assigned, const char *what)
 			errhint("Run the command at site %s.", cmblock_site_code_string(assigned)));
 }
 
+/* For a new row: in a database that is not set up, it may well come from a dump. */
+static const SiteIdentity *
+require_site_or_restore(void)
+{
+	const SiteIdentity *here = cmblock_this_site();
+
+	if (!here)
+		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("this database is not a site yet"), errdetail("Table cmblock.this_site is empty."),
+				errhint("Say who it is with cmblock.setup_site. To restore a dump, a superuser sets "
+						"cmblock.restore = on for that session."));
+	return here;
+}
+
 /* ---------- trigger protocol ---------- */
 
 static TriggerData *
@@ -277,7 +291,7 @@ stamp(const GuardedColumns *c, Row *row, int64 version, SiteCode origin)
 static void
 check_insert(const GuardedColumns *c, const Row *new)
 {
-	const SiteIdentity *here = cmblock_require_site();
+	const SiteIdentity *here = require_site_or_restore();
 
 	/* A row without a site is refused by the column's NOT NULL, but not before this site may insert at all. */
 	cmblock_require_assigned_here(IS_NULL(new, c->assigned_site) ? here->code : site_of(c, new),
@@ -511,6 +525,7 @@ require_row_here(TriggerData *trigger, HeapTuple row, int column)
 	bool isnull;
 	Datum value = heap_getattr(row, column, RelationGetDescr(trigger->tg_relation), &isnull);
 
+	(void) require_site_or_restore();
 	if (isnull)
 		ereport(ERROR, errcode(ERRCODE_NOT_NULL_VIOLATION),
 				errmsg("column \"%s\" of a guarded row cannot be null",
