@@ -365,6 +365,8 @@ cmblock_crl_key_matches(DerSpan authority_key_id, X509 *certificate)
 
 	if (authority_key_id.data == NULL)
 		return true;
+	/* X509_check_akid compares with what is cached, and a fresh certificate has nothing cached: make it so. */
+	(void) X509_get_extension_flags(certificate);
 	decoded = d2i_AUTHORITY_KEYID(NULL, &p, (long) authority_key_id.size);
 	matches = decoded != NULL && X509_check_akid(certificate, decoded) == X509_V_OK;
 	AUTHORITY_KEYID_free(decoded);

@@ -20,7 +20,7 @@ static bool seen[CRLERR_COUNT];
 static Crl crl;
 
 /* Read, and say whether the answer is this one. The CRL stays in "crl". */
-static bool
+static inline bool
 expect(CrlError expected, Bytes der, const char *name)
 {
 	/* A copy of just that size, so that the sanitizer sees a read past its end. */
@@ -103,7 +103,7 @@ span_is(DerSpan span, Bytes expected)
 }
 
 /* Every error from "first" to "last" must have been brought about, and have a sentence. */
-static void
+static inline void
 check_errors(CrlError first, CrlError last)
 {
 	bool all_seen = true;

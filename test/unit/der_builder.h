@@ -20,7 +20,7 @@ typedef struct Bytes
 	size_t size;
 } Bytes;
 
-static uint8_t builder_arena[16 << 20];
+static uint8_t builder_arena[32 << 20];
 static size_t builder_used = 0;
 
 static const Bytes nothing = {NULL, 0};
