@@ -706,24 +706,27 @@ ALTER TABLE cmblock.block_event ENABLE ALWAYS TRIGGER guard, ENABLE ALWAYS TRIGG
 
 -- ---------------------------------------------------------------------------------------------
 -- Clients and certificates
+--
+-- These commands, and those that block, find their rows by key. Their plans are kept for a session, and one that was
+-- made while a table was still empty would be a sequential scan for as long: enable_seqscan = off prevents that.
 -- ---------------------------------------------------------------------------------------------
 
 CREATE FUNCTION cmblock.register_client(client cmblock.smsid, name text, kind cmblock.client_kind DEFAULT 'computer',
 		hardware_id text DEFAULT NULL, approval smallint DEFAULT 2, isv_proxied boolean DEFAULT false) RETURNS void
-	AS 'MODULE_PATHNAME', 'cmblock_register_client' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_register_client' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION cmblock.register_client IS 'registers a client at this primary site, or brings what is known of it up to date; a block stays';
 
 CREATE FUNCTION cmblock.delete_client(client cmblock.smsid) RETURNS void
-	AS 'MODULE_PATHNAME', 'cmblock_delete_client' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_delete_client' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION cmblock.delete_client IS 'deletes a client and its certificates; what was blocked stays blocked';
 
 CREATE FUNCTION cmblock.reassign_client(client cmblock.smsid, site cmblock.site_code) RETURNS void
-	AS 'MODULE_PATHNAME', 'cmblock_reassign_client' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_reassign_client' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION cmblock.reassign_client IS 'hands a client with its certificates and its block to another primary site';
 
 CREATE FUNCTION cmblock.register_certificate(certificate bytea, client cmblock.smsid DEFAULT NULL,
 		type cmblock.certificate_type DEFAULT 'client') RETURNS cmblock.thumbprint
-	AS 'MODULE_PATHNAME', 'cmblock_register_certificate' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_register_certificate' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION cmblock.register_certificate IS 'registers a certificate (DER or PEM) of a client, of boot media, of a distribution point or of an ISV proxy; returns its SHA-256 thumbprint';
 
 -- ---------------------------------------------------------------------------------------------
@@ -732,29 +735,29 @@ COMMENT ON FUNCTION cmblock.register_certificate IS 'registers a certificate (DE
 
 CREATE FUNCTION cmblock.block_client(client cmblock.smsid, reason text DEFAULT NULL, ticket text DEFAULT NULL)
 	RETURNS cmblock.block_outcome
-	AS 'MODULE_PATHNAME', 'cmblock_block_client' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_block_client' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION cmblock.block_client IS 'blocks a client of this primary site: from the commit on it is refused everything';
 
 CREATE FUNCTION cmblock.unblock_client(client cmblock.smsid, reason text DEFAULT NULL, ticket text DEFAULT NULL)
 	RETURNS cmblock.block_outcome
-	AS 'MODULE_PATHNAME', 'cmblock_unblock_client' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_unblock_client' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION cmblock.unblock_client IS 'lifts the block of a client of this primary site; it never approves the client';
 
 CREATE FUNCTION cmblock.block_clients(clients cmblock.smsid[], blocked boolean DEFAULT true, reason text DEFAULT NULL,
 		ticket text DEFAULT NULL, OUT client cmblock.smsid, OUT outcome cmblock.block_outcome, OUT detail text)
 	RETURNS SETOF record
-	AS 'MODULE_PATHNAME', 'cmblock_block_clients' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp
+	AS 'MODULE_PATHNAME', 'cmblock_block_clients' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp SET enable_seqscan = off
 	ROWS 1000;
 COMMENT ON FUNCTION cmblock.block_clients IS 'blocks or unblocks many clients in one transaction and says for each how it went';
 
 CREATE FUNCTION cmblock.block_certificate(certificate cmblock.thumbprint, reason text DEFAULT NULL, ticket text DEFAULT NULL)
 	RETURNS cmblock.block_outcome
-	AS 'MODULE_PATHNAME', 'cmblock_block_certificate' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_block_certificate' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION cmblock.block_certificate IS 'blocks a certificate of this primary site, and says whom that cuts off';
 
 CREATE FUNCTION cmblock.unblock_certificate(certificate cmblock.thumbprint, reason text DEFAULT NULL, ticket text DEFAULT NULL)
 	RETURNS cmblock.block_outcome
-	AS 'MODULE_PATHNAME', 'cmblock_unblock_certificate' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_unblock_certificate' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION cmblock.unblock_certificate IS 'lifts the block of a certificate of this primary site';
 
 CREATE FUNCTION cmblock.verify_block_history(OUT intact boolean, OUT events bigint, OUT first_broken bigint, OUT detail text, OUT head bytea)
