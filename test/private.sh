@@ -107,6 +107,14 @@ as_user mkdir "$area/src" "$area/tmp"
 tar -C "$source_dir" -c --exclude-vcs --exclude='*.o' --exclude='*.bc' --exclude='*.so' --exclude=tmp_check . |
 	as_user tar -C "$area/src" -x
 
+# CRLs that nobody here made lie beside the repository, where they are present; so they do in the copy.
+vectors=${CMBLOCK_VECTORS:-$source_dir/../shared/crl-vectors}
+if [ -d "$vectors" ]
+then
+	as_user mkdir -p "$area/shared/crl-vectors"
+	tar -C "$vectors" -c . | as_user tar -C "$area/shared/crl-vectors" -x
+fi
+
 # The programs must be copies: a symbolic link would lead the server home.
 for what in bindir sharedir pkglibdir includedir includedir-server
 do
