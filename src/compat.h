@@ -32,4 +32,12 @@
 #define cmblock_create_wait_set(events) CreateWaitEventSet(TopMemoryContext, events)
 #endif
 
+/* Since 18 an index scan can be instrumented. */
+#if PG_VERSION_NUM >= 180000
+#define cmblock_index_beginscan(table, index, snapshot, keys, orders)                                        \
+	index_beginscan(table, index, snapshot, NULL, keys, orders)
+#else
+#define cmblock_index_beginscan index_beginscan
+#endif
+
 #endif

@@ -136,7 +136,7 @@ begin_scan(RowScan *rows, Columns *columns, CmblockRelation table, CmblockRelati
 	ScanKeyEntryInitializeWithInfo(&equal, 0, 1, BTEqualStrategyNumber, InvalidOid,
 								   rows->index->rd_indcollation[0], equality(index, rows->index), key);
 	rows->slot = table_slot_create(rows->table, NULL);
-	rows->scan = index_beginscan(rows->table, rows->index, snapshot, 1, 0);
+	rows->scan = cmblock_index_beginscan(rows->table, rows->index, snapshot, 1, 0);
 	index_rescan(rows->scan, &equal, 1, NULL, 0);
 }
 

@@ -13,6 +13,7 @@
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 
+#include "compat.h"
 #include "scan.h"
 
 /*
@@ -70,7 +71,7 @@ cmblock_index_lookup(IndexLookup *lookup, CmblockRelation table, CmblockRelation
 
 	lookup->snapshot = RegisterSnapshot(cmblock_newest_snapshot());
 	lookup->slot = table_slot_create(lookup->table, NULL);
-	lookup->scan = index_beginscan(lookup->table, lookup->index, lookup->snapshot, 1, 0);
+	lookup->scan = cmblock_index_beginscan(lookup->table, lookup->index, lookup->snapshot, 1, 0);
 	index_rescan(lookup->scan, &equal, 1, NULL, 0);
 	return cmblock_index_lookup_next(lookup);
 }
