@@ -581,6 +581,12 @@ COMMENT ON COLUMN cmblock.block_event.hash IS 'SHA-256 over previous_hash and th
 -- Trust list: the CAs that this site accepts. Each site has its own; it is not replicated.
 -- ---------------------------------------------------------------------------------------------
 
+CREATE TYPE cmblock.crl_key_policy AS ENUM ('automatic', 'same_key', 'any_key');
+COMMENT ON TYPE cmblock.crl_key_policy IS 'which CRLs of a CA speak of a certificate: those signed by the key that signed the certificate, or by any key of the CA; automatic is same_key for CAs that have a CA Version, as Microsoft''s do, and any_key for others';
+
+CREATE TYPE cmblock.delta_policy AS ENUM ('required', 'when_held', 'optional');
+COMMENT ON TYPE cmblock.delta_policy IS 'when a good answer needs a valid delta CRL: required, where one was ever taken in or the CRL names one; when_held, where one was ever taken in; optional, never';
+
 CREATE TABLE cmblock.certificate_authority (
 	sha256      cmblock.thumbprint PRIMARY KEY CHECK (octet_length(sha256::bytea) = 32),
 	subject     text NOT NULL,
@@ -591,11 +597,27 @@ CREATE TABLE cmblock.certificate_authority (
 	key_sha256  cmblock.thumbprint NOT NULL,
 	self_signed boolean NOT NULL,
 	policy      cmblock.crl_policy NOT NULL,
+	crl_signer  boolean NOT NULL,
+	base_grace  interval NOT NULL DEFAULT '0' CHECK (base_grace >= '0'),
+	delta_grace interval NOT NULL DEFAULT '0' CHECK (delta_grace >= '0'),
+	max_age     interval CHECK (max_age > '0'),
+	key_policy  cmblock.crl_key_policy NOT NULL DEFAULT 'automatic',
+	delta_policy cmblock.delta_policy NOT NULL DEFAULT 'when_held',
+	allow_sha1  boolean NOT NULL DEFAULT false,
+	require_number boolean NOT NULL DEFAULT true,
 	der         bytea NOT NULL,
 	added_by    text NOT NULL,
 	added_at    timestamptz NOT NULL
 );
-COMMENT ON TABLE cmblock.certificate_authority IS 'the trust list of this site: the CAs whose certificates it accepts';
+COMMENT ON TABLE cmblock.certificate_authority IS 'the trust list of this site: the CAs whose certificates it accepts, and the signers of their CRLs';
+COMMENT ON COLUMN cmblock.certificate_authority.crl_signer IS 'may sign CRLs and no certificates: the separate CRL key of a CA, or the issuer of indirect CRLs';
+COMMENT ON COLUMN cmblock.certificate_authority.base_grace IS 'how long after its next update a full CRL of this CA still says that a certificate is good';
+COMMENT ON COLUMN cmblock.certificate_authority.delta_grace IS 'the same for delta CRLs';
+COMMENT ON COLUMN cmblock.certificate_authority.max_age IS 'a full CRL older than this says of no certificate that it is good; one that has no next update can do so until then. NULL: no such limit';
+COMMENT ON COLUMN cmblock.certificate_authority.key_policy IS 'whose CRLs count: those of the key that signed the certificate, or those of any key of the CA';
+COMMENT ON COLUMN cmblock.certificate_authority.delta_policy IS 'when a good answer needs a valid delta CRL, too';
+COMMENT ON COLUMN cmblock.certificate_authority.allow_sha1 IS 'takes in CRLs that this key signed with SHA-1';
+COMMENT ON COLUMN cmblock.certificate_authority.require_number IS 'refuses CRLs of this key that have extensions and no CRL number';
 COMMENT ON COLUMN cmblock.certificate_authority.key_sha256 IS 'SHA-256 of the SubjectPublicKeyInfo';
 COMMENT ON COLUMN cmblock.certificate_authority.policy IS 'what a certificate of this CA needs: a CRL that says it is good, one if there is one, or none';
 COMMENT ON COLUMN cmblock.certificate_authority.self_signed IS 'a root; a CA whose issuer is not in the list is an anchor, too';
@@ -616,6 +638,13 @@ COMMENT ON FUNCTION cmblock.add_certificate_authority IS 'adds a CA (DER or PEM)
 CREATE FUNCTION cmblock.remove_certificate_authority(authority cmblock.thumbprint) RETURNS void
 	AS 'MODULE_PATHNAME', 'cmblock_remove_certificate_authority' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
 COMMENT ON FUNCTION cmblock.remove_certificate_authority IS 'takes the CA with this SHA-256 or SHA-1 thumbprint out of the trust list of this site';
+
+CREATE FUNCTION cmblock.set_crl_policy(authority cmblock.thumbprint, policy cmblock.crl_policy DEFAULT NULL,
+		base_grace interval DEFAULT NULL, delta_grace interval DEFAULT NULL, max_age interval DEFAULT NULL,
+		key_policy cmblock.crl_key_policy DEFAULT NULL, delta_policy cmblock.delta_policy DEFAULT NULL,
+		allow_sha1 boolean DEFAULT NULL, require_number boolean DEFAULT NULL) RETURNS void
+	AS 'MODULE_PATHNAME', 'cmblock_set_crl_policy' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
+COMMENT ON FUNCTION cmblock.set_crl_policy IS 'changes what this site expects of the CRLs of a CA; what is NULL stays as it is; a max_age of 0 takes the limit away';
 
 -- ---------------------------------------------------------------------------------------------
 -- Sites
@@ -764,6 +793,160 @@ CREATE FUNCTION cmblock.verify_block_history(OUT intact boolean, OUT events bigi
 	RETURNS record
 	AS 'MODULE_PATHNAME', 'cmblock_verify_block_history' LANGUAGE C STABLE SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
 COMMENT ON FUNCTION cmblock.verify_block_history IS 'recomputes the hash chain of block_event and names the first broken row';
+-- ---------------------------------------------------------------------------------------------
+-- CRLs held by this site, and how far each of their series has come. Not replicated: each site fetches its own.
+-- ---------------------------------------------------------------------------------------------
+
+CREATE TYPE cmblock.crl_state AS ENUM ('current', 'held_back');
+COMMENT ON TYPE cmblock.crl_state IS 'current: certificates are looked up in it; held_back: too many entries vanished, a PKI administrator has to let it in';
+
+CREATE TABLE cmblock.crl (
+	sha256       cmblock.thumbprint PRIMARY KEY CHECK (octet_length(sha256::bytea) = 32),
+	state        cmblock.crl_state NOT NULL,
+	issuer       text NOT NULL,
+	authority    cmblock.thumbprint NOT NULL,
+	signer       cmblock.thumbprint NOT NULL,
+	signer_key   cmblock.thumbprint NOT NULL,
+	scope        bytea NOT NULL,
+	is_delta     boolean NOT NULL,
+	number       numeric,
+	base_number  numeric,
+	this_update  timestamptz NOT NULL,
+	next_update  timestamptz,
+	next_publish timestamptz,
+	entries      integer NOT NULL,
+	partition    text,
+	freshest     text[] NOT NULL,
+	unknown_critical_entry boolean NOT NULL,
+	ca_version   bigint,
+	warnings     text[] NOT NULL,
+	source       text NOT NULL,
+	imported_by  text NOT NULL,
+	imported_at  timestamptz NOT NULL,
+	issuer_der   bytea NOT NULL,
+	idp          bytea,
+	der          bytea NOT NULL,
+	CHECK (is_delta = (base_number IS NOT NULL))
+);
+-- DER of signatures and random serial numbers does not compress.
+ALTER TABLE cmblock.crl ALTER COLUMN der SET STORAGE EXTERNAL;
+CREATE INDEX crl_scope_row ON cmblock.crl (scope);
+COMMENT ON TABLE cmblock.crl IS 'the certificate revocation lists that this site holds: of each series the full one, and what it needs of the deltas';
+COMMENT ON COLUMN cmblock.crl.authority IS 'the CA of the trust list that the CRL is about, or its signer where it is about several';
+COMMENT ON COLUMN cmblock.crl.signer IS 'the certificate of the trust list whose key signed it';
+COMMENT ON COLUMN cmblock.crl.signer_key IS 'SHA-256 of that key (SubjectPublicKeyInfo)';
+COMMENT ON COLUMN cmblock.crl.scope IS 'the series that it belongs to: issuer, key and issuing distribution point';
+COMMENT ON COLUMN cmblock.crl.partition IS 'what of the issuer''s certificates it covers, in words; NULL: all';
+COMMENT ON COLUMN cmblock.crl.freshest IS 'where its delta CRLs are published, from its freshestCRL extension';
+COMMENT ON COLUMN cmblock.crl.unknown_critical_entry IS 'an entry has a critical extension that is not known: it says of no certificate that it is good';
+COMMENT ON COLUMN cmblock.crl.ca_version IS 'key index times 65536 plus certificate index, from the CA Version of Microsoft CAs';
+COMMENT ON COLUMN cmblock.crl.source IS 'import_crl, or the URL it was fetched from';
+COMMENT ON COLUMN cmblock.crl.issuer_der IS 'the issuer''s name as it stands in the CRL';
+COMMENT ON COLUMN cmblock.crl.idp IS 'the issuing distribution point as it stands in the CRL';
+
+CREATE TABLE cmblock.crl_scope (
+	scope             bytea PRIMARY KEY CHECK (octet_length(scope) = 32),
+	issuer            text NOT NULL,
+	signer_key        cmblock.thumbprint NOT NULL,
+	partition         text,
+	number            numeric,
+	this_update       timestamptz,
+	sha256            cmblock.thumbprint,
+	delta_number      numeric,
+	delta_this_update timestamptz,
+	delta_next_update timestamptz,
+	delta_sha256      cmblock.thumbprint
+);
+COMMENT ON TABLE cmblock.crl_scope IS 'the newest full and delta CRL ever taken in of each series: older ones are refused, also after the CRL itself is gone';
+
+CREATE FUNCTION cmblock.crl_changed() RETURNS trigger
+	AS 'MODULE_PATHNAME', 'cmblock_crl_changed' LANGUAGE C;
+COMMENT ON FUNCTION cmblock.crl_changed() IS 'trigger of crl and crl_scope: tells every session that other CRLs are current';
+
+CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON cmblock.crl
+	FOR EACH STATEMENT EXECUTE FUNCTION cmblock.crl_changed();
+CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON cmblock.crl_scope
+	FOR EACH STATEMENT EXECUTE FUNCTION cmblock.crl_changed();
+ALTER TABLE cmblock.crl       ENABLE ALWAYS TRIGGER changed;
+ALTER TABLE cmblock.crl_scope ENABLE ALWAYS TRIGGER changed;
+
+-- ---------------------------------------------------------------------------------------------
+-- Revocation: taking CRLs in, and asking them
+-- ---------------------------------------------------------------------------------------------
+
+CREATE TYPE cmblock.crl_import AS (
+	crl         cmblock.thumbprint,
+	outcome     text,
+	kind        text,
+	issuer      text,
+	number      numeric,
+	base_number numeric,
+	this_update timestamptz,
+	next_update timestamptz,
+	entries     integer,
+	detail      text,
+	warnings    text[]
+);
+COMMENT ON TYPE cmblock.crl_import IS 'what became of a CRL';
+COMMENT ON COLUMN cmblock.crl_import.crl IS 'its SHA-256 thumbprint';
+COMMENT ON COLUMN cmblock.crl_import.outcome IS 'accepted: it is current; unchanged: there was nothing new in it; held_back: see accept_crl';
+COMMENT ON COLUMN cmblock.crl_import.kind IS 'base or delta';
+
+CREATE FUNCTION cmblock.import_crl(crl bytea) RETURNS cmblock.crl_import
+	AS 'MODULE_PATHNAME', 'cmblock_import_crl' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
+COMMENT ON FUNCTION cmblock.import_crl IS 'takes in a full or delta CRL (DER or PEM) signed by a CA or CRL signer of the trust list';
+
+CREATE FUNCTION cmblock.check_crl(crl bytea, OUT item text, OUT outcome text, OUT detail text, OUT certificate cmblock.thumbprint,
+		OUT client cmblock.smsid, OUT subject text, OUT before cmblock.revocation, OUT after cmblock.revocation)
+	RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'cmblock_check_crl' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp
+	ROWS 10;
+COMMENT ON FUNCTION cmblock.check_crl IS 'says what import_crl would do, and which certificates that this site knows would change: nothing is changed';
+
+CREATE FUNCTION cmblock.accept_crl(crl cmblock.thumbprint) RETURNS cmblock.crl_import
+	AS 'MODULE_PATHNAME', 'cmblock_accept_crl' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
+COMMENT ON FUNCTION cmblock.accept_crl IS 'makes a CRL current that was held back because too many of its entries had vanished';
+
+CREATE FUNCTION cmblock.remove_crl(crl cmblock.thumbprint) RETURNS void
+	AS 'MODULE_PATHNAME', 'cmblock_remove_crl' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
+COMMENT ON FUNCTION cmblock.remove_crl IS 'drops a CRL, current or held back; how far its series had come stays known';
+
+CREATE FUNCTION cmblock.reset_crl_scope(scope bytea) RETURNS void
+	AS 'MODULE_PATHNAME', 'cmblock_reset_crl_scope' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
+COMMENT ON FUNCTION cmblock.reset_crl_scope IS 'forgets how far a series of CRLs had come, so that lower numbers are taken in again: for a CA that was restored from a backup';
+
+CREATE TYPE cmblock.revocation_status AS (
+	status            cmblock.revocation,
+	reason            text,
+	detail            text,
+	revoked_at        timestamptz,
+	revocation_reason text,
+	crl               cmblock.thumbprint,
+	crl_number        numeric,
+	this_update       timestamptz,
+	next_update       timestamptz,
+	delta             cmblock.thumbprint,
+	delta_number      numeric,
+	delta_this_update timestamptz,
+	delta_next_update timestamptz,
+	signer            cmblock.thumbprint,
+	source            text,
+	age               interval,
+	evidence          jsonb
+);
+COMMENT ON TYPE cmblock.revocation_status IS 'what is known of the revocation of a certificate, and from what';
+COMMENT ON COLUMN cmblock.revocation_status.status IS 'of the certificate and the CAs above it: one revoked is revoked, one unknown is unknown, else good';
+COMMENT ON COLUMN cmblock.revocation_status.reason IS 'why it is revoked or unknown: see docs/revocation.md';
+COMMENT ON COLUMN cmblock.revocation_status.crl IS 'the full CRL that decided';
+COMMENT ON COLUMN cmblock.revocation_status.delta IS 'the delta CRL that was asked before it';
+COMMENT ON COLUMN cmblock.revocation_status.signer IS 'the certificate of the trust list that signed the CRL';
+COMMENT ON COLUMN cmblock.revocation_status.age IS 'how long ago the CA published the newest of the two';
+COMMENT ON COLUMN cmblock.revocation_status.evidence IS 'the same for each element of the chain, the certificate first';
+
+CREATE FUNCTION cmblock.revocation_status(certificate bytea, at timestamptz DEFAULT now()) RETURNS cmblock.revocation_status
+	AS 'MODULE_PATHNAME', 'cmblock_revocation_status' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
+COMMENT ON FUNCTION cmblock.revocation_status IS 'is this certificate (DER, PEM, or the SHA-1 or SHA-256 of a registered one) or a CA above it revoked?';
+
 -- ---------------------------------------------------------------------------------------------
 -- The decision: may this request be served?
 --
@@ -1116,5 +1299,7 @@ SELECT pg_catalog.pg_extension_config_dump('cmblock.client', '');
 SELECT pg_catalog.pg_extension_config_dump('cmblock.certificate', '');
 SELECT pg_catalog.pg_extension_config_dump('cmblock.block_event', '');
 SELECT pg_catalog.pg_extension_config_dump('cmblock.certificate_authority', '');
+SELECT pg_catalog.pg_extension_config_dump('cmblock.crl', '');
+SELECT pg_catalog.pg_extension_config_dump('cmblock.crl_scope', '');
 SELECT pg_catalog.pg_extension_config_dump('cmblock.replication_link', '');
 SELECT pg_catalog.pg_extension_config_dump('cmblock.replication_cursor', '');

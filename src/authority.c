@@ -29,6 +29,7 @@
 
 PG_FUNCTION_INFO_V1(cmblock_add_certificate_authority);
 PG_FUNCTION_INFO_V1(cmblock_remove_certificate_authority);
+PG_FUNCTION_INFO_V1(cmblock_set_crl_policy);
 PG_FUNCTION_INFO_V1(cmblock_certificate_authority_changed);
 
 void
@@ -49,18 +50,36 @@ refuse_authority(const CertificateFacts *facts, const char *detail)
 		errhint("Give the certificate of the CA that signs the clients' certificates, not a client's own."));
 }
 
-static void
+/*
+ * May it be in the list, and as what? True for a signer of CRLs alone: its key usage has cRLSign and not keyCertSign,
+ * whatever its basic constraints say. Who signs certificates has to be a CA by its basic constraints. Old roots
+ * and some private CAs lack those; an administrator who names such a certificate is believed and told, since
+ * its key usage says it, or its age excuses it.
+ */
+static bool
 check_authority(const CertificateFacts *facts)
 {
-	if (facts->has_key_usage && !(facts->key_usage & KU_KEY_CERT_SIGN))
-		refuse_authority(facts, "Its key usage does not let it sign certificates.");
+	bool says_nothing = !(X509_get_extension_flags(facts->x509) & EXFLAG_BCONS);
+
 	if (facts->has_unknown_critical)
 		refuse_authority(facts, "It has a critical extension that is not known.");
-	if (!facts->is_ca && !(facts->is_v1 && facts->self_signed))
-		refuse_authority(facts, "Its basic constraints do not say that it is a CA.");
-	if (!facts->is_ca)
+	if (facts->has_key_usage && !(facts->key_usage & KU_KEY_CERT_SIGN))
+	{
+		if (!(facts->key_usage & KU_CRL_SIGN))
+			refuse_authority(facts, "Its key usage lets it sign neither certificates nor CRLs.");
+		return true;
+	}
+	if (facts->is_ca)
+		return false;
+	if (facts->is_v1 && facts->self_signed)
 		ereport(NOTICE, errmsg("certificate \"%s\" is too old to say whether it is a CA", facts->subject),
 				errdetail("It is a self-signed certificate of X.509 version 1, and is taken as a root."));
+	else if (says_nothing && facts->has_key_usage)
+		ereport(NOTICE, errmsg("certificate \"%s\" has no basic constraints", facts->subject),
+				errdetail("Its key usage lets it sign certificates, so it is taken as a CA."));
+	else
+		refuse_authority(facts, "Its basic constraints do not say that it is a CA.");
+	return false;
 }
 
 static void
@@ -92,21 +111,21 @@ cmblock_add_certificate_authority(PG_FUNCTION_ARGS)
 	static Statement add = {
 		.sql = "INSERT INTO cmblock.certificate_authority (sha256, subject, issuer, serial, not_before, "
 			   "not_after,"
-			   " key_sha256, self_signed, policy, der, added_by, added_at)"
-			   " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, session_user, now())"
+			   " key_sha256, self_signed, policy, der, crl_signer, added_by, added_at)"
+			   " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, session_user, now())"
 			   " ON CONFLICT (sha256) DO UPDATE SET policy = excluded.policy"
 			   " WHERE certificate_authority.policy <> excluded.policy",
 		.parameter = {"thumbprint", "text", "text", "certificate_serial", "timestamptz", "timestamptz",
-					  "thumbprint", "bool", "crl_policy", "bytea"},
+					  "thumbprint", "bool", "crl_policy", "bytea", "bool"},
 	};
 	CertificateFacts *facts;
 	Datum thumbprint;
-	Datum values[10];
+	Datum values[11];
 
 	require_argument(fcinfo, 0, "certificate");
 	require_argument(fcinfo, 1, "policy");
 	facts = cmblock_certificate_argument(PG_GETARG_DATUM(0));
-	check_authority(facts);
+	values[10] = BoolGetDatum(check_authority(facts));
 	warn_about_validity(facts);
 
 	thumbprint = PointerGetDatum(cmblock_make_thumbprint(facts->sha256, SHA256_OCTETS));
@@ -126,23 +145,19 @@ cmblock_add_certificate_authority(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(thumbprint);
 }
 
-/* The SHA-256 of the CA that a thumbprint of either kind names, or NULL. */
-static struct varlena *
-find_authority(const struct varlena *thumbprint)
+/* The SHA-256 of the authority that a thumbprint of either kind names: an error (42704) when there is none. */
+static Datum
+listed_authority(const struct varlena *thumbprint)
 {
-	const TrustList *list = cmblock_trust_list();
-	const char *octets = VARDATA_ANY(thumbprint);
-	bool is_sha1 = VARSIZE_ANY_EXHDR(thumbprint) == SHA1_OCTETS;
+	const unsigned char *octets = (const unsigned char *) VARDATA_ANY(thumbprint);
+	const Authority *authority = cmblock_find_authority(octets, VARSIZE_ANY_EXHDR(thumbprint));
 
-	for (int i = 0; i < list->count; i++)
-	{
-		const Authority *a = &list->authority[i];
-
-		if (is_sha1 ? memcmp(a->sha1, octets, SHA1_OCTETS) == 0
-					: memcmp(a->sha256, octets, SHA256_OCTETS) == 0)
-			return cmblock_make_thumbprint(a->sha256, SHA256_OCTETS);
-	}
-	return NULL;
+	if (authority == NULL)
+		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
+				errmsg("certificate authority %s is not in the trust list",
+					   cmblock_hex_string(octets, VARSIZE_ANY_EXHDR(thumbprint))),
+				errhint("Table cmblock.certificate_authority shows the list of this site."));
+	return PointerGetDatum(cmblock_make_thumbprint(authority->sha256, SHA256_OCTETS));
 }
 
 Datum
@@ -152,19 +167,40 @@ cmblock_remove_certificate_authority(PG_FUNCTION_ARGS)
 		.sql = "DELETE FROM cmblock.certificate_authority WHERE sha256 OPERATOR(cmblock.=) $1",
 		.parameter = {"thumbprint"},
 	};
-	struct varlena *asked = PG_GETARG_VARLENA_PP(0);
-	struct varlena *sha256 = find_authority(asked);
-	Datum values[1] = {PointerGetDatum(sha256 ? sha256 : asked)};
-	uint64 removed;
+	Datum sha256 = listed_authority(PG_GETARG_VARLENA_PP(0));
 
 	SPI_connect();
-	removed = cmblock_execute(&remove, values, NULL);
+	cmblock_execute(&remove, &sha256, NULL);
 	SPI_finish();
-	if (removed == 0)
-		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
-				errmsg("certificate authority %s is not in the trust list",
-					   cmblock_hex_string((unsigned char *) VARDATA_ANY(asked), VARSIZE_ANY_EXHDR(asked))),
-				errhint("Table cmblock.certificate_authority shows the list of this site."));
+	PG_RETURN_VOID();
+}
+
+Datum
+cmblock_set_crl_policy(PG_FUNCTION_ARGS)
+{
+	static Statement change = {
+		.sql = "UPDATE cmblock.certificate_authority SET policy = coalesce($2, policy),"
+			   " base_grace = coalesce($3, base_grace), delta_grace = coalesce($4, delta_grace),"
+			   " max_age = nullif(coalesce($5, max_age), '0'), key_policy = coalesce($6, key_policy),"
+			   " delta_policy = coalesce($7, delta_policy), allow_sha1 = coalesce($8, allow_sha1),"
+			   " require_number = coalesce($9, require_number) WHERE sha256 OPERATOR(cmblock.=) $1",
+		.parameter = {"thumbprint", "crl_policy", "interval", "interval", "interval", "crl_key_policy",
+					  "delta_policy", "bool", "bool"},
+	};
+	Datum values[9];
+	char nulls[9];
+
+	require_argument(fcinfo, 0, "authority");
+	values[0] = listed_authority(PG_GETARG_VARLENA_PP(0));
+	nulls[0] = ' ';
+	for (int i = 1; i < lengthof(values); i++)
+	{
+		values[i] = PG_GETARG_DATUM(i);
+		nulls[i] = PG_ARGISNULL(i) ? 'n' : ' ';
+	}
+	SPI_connect();
+	cmblock_execute(&change, values, nulls);
+	SPI_finish();
 	PG_RETURN_VOID();
 }
 

@@ -26,6 +26,8 @@ static const char *const relation_names[CMBLOCK_RELATIONS] = {
 	[REL_CERTIFICATE] = "certificate",
 	[REL_BLOCK_EVENT] = "block_event",
 	[REL_CERTIFICATE_AUTHORITY] = "certificate_authority",
+	[REL_CRL] = "crl",
+	[REL_CRL_SCOPE] = "crl_scope",
 	[REL_REPLICATION_LINK] = "replication_link",
 	[REL_REPLICATION_CURSOR] = "replication_cursor",
 	[IDX_SITE_CODE] = "site_pkey",
@@ -35,6 +37,7 @@ static const char *const relation_names[CMBLOCK_RELATIONS] = {
 	[IDX_CERTIFICATE_SHA1] = "certificate_sha1",
 	[IDX_CERTIFICATE_KEY] = "certificate_key",
 	[IDX_BLOCK_EVENT_ID] = "block_event_pkey",
+	[IDX_CRL_SHA256] = "crl_pkey",
 };
 
 #define MAX_LABELS 8
@@ -61,6 +64,9 @@ static const EnumLabels enum_labels[CMBLOCK_ENUMS] = {
 	[ENUM_CRL_POLICY] = {"crl_policy", {"required", "best_effort", "off"}},
 	[ENUM_REVOCATION] = {"revocation", {"good", "revoked", "unknown"}},
 	[ENUM_BLOCK_ACTION] = {"block_action", {"blocked", "unblocked", "reassigned", "deleted"}},
+	[ENUM_CRL_KEY_POLICY] = {"crl_key_policy", {"automatic", "same_key", "any_key"}},
+	[ENUM_DELTA_POLICY] = {"delta_policy", {"required", "when_held", "optional"}},
+	[ENUM_CRL_STATE] = {"crl_state", {"current", "held_back"}},
 };
 
 static Oid relation_oids[CMBLOCK_RELATIONS];

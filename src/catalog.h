@@ -15,6 +15,8 @@ typedef enum CmblockRelation
 	REL_CERTIFICATE,
 	REL_BLOCK_EVENT,
 	REL_CERTIFICATE_AUTHORITY,
+	REL_CRL,
+	REL_CRL_SCOPE,
 	REL_REPLICATION_LINK,
 	REL_REPLICATION_CURSOR,
 	IDX_SITE_CODE,
@@ -23,10 +25,11 @@ typedef enum CmblockRelation
 	IDX_CERTIFICATE_SHA256,
 	IDX_CERTIFICATE_SHA1,
 	IDX_CERTIFICATE_KEY,
-	IDX_BLOCK_EVENT_ID
+	IDX_BLOCK_EVENT_ID,
+	IDX_CRL_SHA256
 } CmblockRelation;
 
-#define CMBLOCK_RELATIONS (IDX_BLOCK_EVENT_ID + 1)
+#define CMBLOCK_RELATIONS (IDX_CRL_SHA256 + 1)
 
 typedef enum CmblockEnum
 {
@@ -39,10 +42,13 @@ typedef enum CmblockEnum
 	ENUM_BLOCK_OUTCOME,
 	ENUM_CRL_POLICY,
 	ENUM_REVOCATION,
-	ENUM_BLOCK_ACTION
+	ENUM_BLOCK_ACTION,
+	ENUM_CRL_KEY_POLICY,
+	ENUM_DELTA_POLICY,
+	ENUM_CRL_STATE
 } CmblockEnum;
 
-#define CMBLOCK_ENUMS (ENUM_BLOCK_ACTION + 1)
+#define CMBLOCK_ENUMS (ENUM_CRL_STATE + 1)
 
 /* The values of each enum, in the order of their SQL labels. */
 typedef enum SiteKind
@@ -114,6 +120,26 @@ typedef enum Revocation
 	REVOCATION_REVOKED,
 	REVOCATION_UNKNOWN
 } Revocation;
+
+typedef enum CrlKeyPolicy
+{
+	CRL_KEY_AUTOMATIC,
+	CRL_KEY_SAME,
+	CRL_KEY_ANY
+} CrlKeyPolicy;
+
+typedef enum DeltaPolicy
+{
+	DELTA_REQUIRED,
+	DELTA_WHEN_HELD,
+	DELTA_OPTIONAL
+} DeltaPolicy;
+
+typedef enum CrlState
+{
+	CRL_CURRENT,
+	CRL_HELD_BACK
+} CrlState;
 
 typedef enum BlockAction
 {

@@ -15,6 +15,7 @@
 #include "authority.h"
 #include "cmblock.h"
 #include "crl_cache.h"
+#include "crl_import.h"
 #include "worker.h"
 
 PG_MODULE_MAGIC;
@@ -50,6 +51,7 @@ _PG_init(void)
 	define_settings();
 	cmblock_crl_cache_define_settings();
 	cmblock_authority_init();
+	cmblock_crl_import_init();
 	cmblock_worker_init();
 	MarkGUCPrefixReserved("cmblock");
 }

@@ -517,17 +517,17 @@ step_revocation(Evaluation *e)
 		return;
 	}
 	leaf = leaf_of(e);
-	cmblock_check_revocation(&leaf, &e->chain, e->request->at, &answer);
+	cmblock_check_revocation(&leaf, &e->chain, e->request->at, true, &answer);
 	if (!answer.checked)
-		SKIP(e, STEP_REVOCATION, "%s", answer.detail);
+		SKIP(e, STEP_REVOCATION, "%s", cmblock_revocation_detail(&answer));
 	else if (answer.status == REVOCATION_REVOKED)
-		REFUSE(e, STEP_REVOCATION, REASON_CERTIFICATE_REVOKED, "%s", answer.detail);
+		REFUSE(e, STEP_REVOCATION, REASON_CERTIFICATE_REVOKED, "%s", cmblock_revocation_detail(&answer));
 	else if (answer.status == REVOCATION_GOOD)
-		PASS(e, STEP_REVOCATION, "%s", answer.detail);
+		PASS(e, STEP_REVOCATION, "%s", cmblock_revocation_detail(&answer));
 	else if (answer.required)
-		REFUSE(e, STEP_REVOCATION, REASON_CRL_UNAVAILABLE, "%s", answer.detail);
+		REFUSE(e, STEP_REVOCATION, REASON_CRL_UNAVAILABLE, "%s", cmblock_revocation_detail(&answer));
 	else
-		NOTE(e, STEP_REVOCATION, REASON_CRL_UNAVAILABLE, "%s", answer.detail);
+		NOTE(e, STEP_REVOCATION, REASON_CRL_UNAVAILABLE, "%s", cmblock_revocation_detail(&answer));
 }
 
 /* ---------- blocks ---------- */

@@ -8,7 +8,7 @@
 #include "postgres.h"
 #include "executor/spi.h"
 
-#define MAX_PARAMETERS 20
+#define MAX_PARAMETERS 24
 
 typedef struct Statement
 {

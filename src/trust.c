@@ -29,6 +29,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
 #include "compat.h"
 #include "scan.h"
@@ -44,6 +45,7 @@ typedef struct KnownLeaf
 	Bitmapset *issuers;                  /* CAs whose key verified the signature */
 	Bitmapset *excluded_by;              /* CAs whose nameConstraints its name breaks */
 	TrustResult flaw;                    /* what is wrong with it under any CA; TRUST_OK when nothing */
+	bool for_clients;                    /* its extended key usage allows client authentication */
 } KnownLeaf;
 
 #define MAX_KNOWN_LEAVES 4096
@@ -66,6 +68,45 @@ forget_list(Datum arg, Oid relid)
 {
 	if (relid == current_relation || !OidIsValid(relid))
 		invalidations++;
+}
+
+static int64
+interval_column(TupleTableSlot *slot, TupleDesc desc, const char *name)
+{
+	bool isnull;
+	Datum value = cmblock_slot_column(slot, desc, name, &isnull);
+	Interval *interval = DatumGetIntervalP(value);
+
+	return isnull
+			   ? 0
+			   : interval->time + (interval->day + interval->month * (int64) DAYS_PER_MONTH) * USECS_PER_DAY;
+}
+
+static void
+read_expectations(TupleTableSlot *slot, TupleDesc desc, CrlExpectations *crls)
+{
+	bool isnull;
+
+	crls->base_grace = interval_column(slot, desc, "base_grace");
+	crls->delta_grace = interval_column(slot, desc, "delta_grace");
+	crls->max_age = interval_column(slot, desc, "max_age");
+	crls->key_policy = cmblock_enum_value(
+		ENUM_CRL_KEY_POLICY, DatumGetObjectId(cmblock_slot_column(slot, desc, "key_policy", &isnull)));
+	crls->delta_policy = cmblock_enum_value(
+		ENUM_DELTA_POLICY, DatumGetObjectId(cmblock_slot_column(slot, desc, "delta_policy", &isnull)));
+	crls->allow_sha1 = DatumGetBool(cmblock_slot_column(slot, desc, "allow_sha1", &isnull));
+	crls->require_number = DatumGetBool(cmblock_slot_column(slot, desc, "require_number", &isnull));
+}
+
+/* szOID_CERTSRV_CA_VERSION */
+static bool
+has_ca_version(X509 *certificate)
+{
+	ASN1_OBJECT *oid = OBJ_txt2obj("1.3.6.1.4.1.311.21.1", 1);
+	bool found = oid != NULL && X509_get_ext_by_OBJ(certificate, oid, -1) >= 0;
+
+	ASN1_OBJECT_free(oid);
+	return found;
 }
 
 /* One row of certificate_authority. False when its certificate cannot be read: somebody wrote the table by hand. */
@@ -91,10 +132,15 @@ read_authority(TupleTableSlot *slot, TupleDesc desc, Authority *a)
 	memcpy(a->sha256, facts->sha256, SHA256_OCTETS);
 	memcpy(a->sha1, facts->sha1, SHA1_OCTETS);
 	a->subject = facts->subject;
+	a->serial = facts->serial;
 	a->not_before = facts->not_before;
 	a->not_after = facts->not_after;
 	a->policy = cmblock_enum_value(ENUM_CRL_POLICY,
 								   DatumGetObjectId(cmblock_slot_column(slot, desc, "policy", &isnull)));
+	memcpy(a->key_sha256, facts->key_sha256, SHA256_OCTETS);
+	read_expectations(slot, desc, &a->crls);
+	a->crl_signer = DatumGetBool(cmblock_slot_column(slot, desc, "crl_signer", &isnull));
+	a->ca_version = has_ca_version(facts->x509);
 	a->self_signed = facts->self_signed;
 	a->self_issued =
 		X509_NAME_cmp(X509_get_subject_name(facts->x509), X509_get_issuer_name(facts->x509)) == 0;
@@ -193,7 +239,8 @@ find_issuers(const TrustList *list, X509 *certificate, bool *named)
 	{
 		X509 *issuer = list->authority[i].x509;
 
-		if (X509_NAME_cmp(X509_get_subject_name(issuer), X509_get_issuer_name(certificate)) != 0)
+		if (list->authority[i].crl_signer ||
+			X509_NAME_cmp(X509_get_subject_name(issuer), X509_get_issuer_name(certificate)) != 0)
 			continue;
 		*named = true;
 		if (X509_check_issued(issuer, certificate) == X509_V_OK && signed_by(certificate, issuer))
@@ -274,13 +321,18 @@ cmblock_trust_list(void)
 	return &current;
 }
 
+const TrustList *
+cmblock_current_trust_list(void)
+{
+	return &current;
+}
+
 /* ---------- certificates ---------- */
 
 /* What is wrong with the certificate itself, under whatever CA. */
 static TrustResult
 find_flaw(X509 *certificate)
 {
-	uint32 extended_usage = X509_get_extended_key_usage(certificate);
 	int digest = NID_undef;
 
 	if (X509_get_signature_info(certificate, &digest, NULL, NULL, NULL) != 1 || digest == NID_md5 ||
@@ -288,9 +340,6 @@ find_flaw(X509 *certificate)
 		return TRUST_BROKEN_DIGEST;
 	if (X509_get_extension_flags(certificate) & EXFLAG_CRITICAL)
 		return TRUST_UNKNOWN_CRITICAL;
-	/* No extended key usage at all reads as all bits set. */
-	if (!(extended_usage & (XKU_SSL_CLIENT | XKU_ANYEKU)))
-		return TRUST_NOT_FOR_CLIENTS;
 	return digest == NID_sha1 ? TRUST_SHA1 : TRUST_OK;
 }
 
@@ -329,6 +378,8 @@ know_leaf(const TrustList *list, const Leaf *leaf)
 	memcpy(found.sha256, leaf->sha256, SHA256_OCTETS);
 	ERR_clear_error();
 	found.flaw = find_flaw(certificate);
+	/* No extended key usage at all reads as all bits set. */
+	found.for_clients = X509_get_extended_key_usage(certificate) & (XKU_SSL_CLIENT | XKU_ANYEKU);
 	found.issuers = find_issuers(list, certificate, &named);
 	found.excluded_by = found.issuers ? find_exclusions(list, certificate) : NULL;
 	ERR_clear_error();
@@ -347,6 +398,7 @@ typedef struct PathSearch
 	const TrustList *list;
 	const KnownLeaf *leaf;
 	TimestampTz at;
+	const Authority *anchor; /* where the path must end; NULL: at any anchor */
 	TrustChain *chain;
 	TrustResult problem;
 	int steps;
@@ -399,15 +451,16 @@ climb(PathSearch *search, Bitmapset *candidates)
 			continue;
 		}
 		search->chain->ca[search->chain->length++] = a;
-		if (bms_is_empty(a->parents) || climb(search, a->parents))
+		if (bms_is_empty(a->parents) ? search->anchor == NULL || search->anchor == a
+									 : climb(search, a->parents))
 			return true;
 		search->chain->length--;
 	}
 	return false;
 }
 
-TrustResult
-cmblock_trust(const Leaf *leaf, TimestampTz at, TrustChain *chain)
+static TrustResult
+find_chain(const Leaf *leaf, TimestampTz at, bool for_clients, TrustChain *chain)
 {
 	const TrustList *list = cmblock_trust_list();
 	PathSearch search = {.list = list, .at = at, .chain = chain, .problem = TRUST_NO_ISSUER};
@@ -420,7 +473,49 @@ cmblock_trust(const Leaf *leaf, TimestampTz at, TrustChain *chain)
 		return TRUST_UNREADABLE;
 	if (search.leaf->flaw != TRUST_OK && !(search.leaf->flaw == TRUST_SHA1 && cmblock_allow_sha1))
 		return search.leaf->flaw;
+	if (for_clients && !search.leaf->for_clients)
+		return TRUST_NOT_FOR_CLIENTS;
 	return climb(&search, search.leaf->issuers) ? TRUST_OK : search.problem;
+}
+
+TrustResult
+cmblock_trust(const Leaf *leaf, TimestampTz at, TrustChain *chain)
+{
+	return find_chain(leaf, at, true, chain);
+}
+
+TrustResult
+cmblock_trust_any_use(const Leaf *leaf, TimestampTz at, TrustChain *chain)
+{
+	return find_chain(leaf, at, false, chain);
+}
+
+bool
+cmblock_trust_authority(const Authority *authority, const Authority *anchor, TimestampTz at,
+						TrustChain *chain)
+{
+	KnownLeaf below = {.issuers = authority->parents, .excluded_by = authority->excluded_by};
+	PathSearch search = {.list = &current, .leaf = &below, .at = at, .chain = chain, .anchor = anchor};
+
+	chain->length = 0;
+	if (at < authority->not_before || at > authority->not_after)
+		return false;
+	return authority == anchor || climb(&search, authority->parents);
+}
+
+const Authority *
+cmblock_find_authority(const unsigned char *thumbprint, int length)
+{
+	const TrustList *list = cmblock_trust_list();
+
+	for (int i = 0; i < list->count; i++)
+	{
+		const Authority *a = &list->authority[i];
+
+		if (memcmp(length == SHA1_OCTETS ? a->sha1 : a->sha256, thumbprint, length) == 0)
+			return a;
+	}
+	return NULL;
 }
 
 const char *

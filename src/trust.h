@@ -18,15 +18,32 @@
 /* CAs above one certificate. */
 #define MAX_CHAIN 10
 
-/* A CA of the trust list. Valid until the next call of cmblock_trust_list. */
+/* What is expected of the CRLs of a CA. */
+typedef struct CrlExpectations
+{
+	int64 base_grace; /* microseconds */
+	int64 delta_grace;
+	int64 max_age; /* 0: no limit */
+	CrlKeyPolicy key_policy;
+	DeltaPolicy delta_policy;
+	bool allow_sha1;
+	bool require_number;
+} CrlExpectations;
+
+/* A CA of the trust list, or a signer of CRLs. Valid until the next call of cmblock_trust_list. */
 typedef struct Authority
 {
 	unsigned char sha256[SHA256_OCTETS];
 	unsigned char sha1[SHA1_OCTETS];
+	unsigned char key_sha256[SHA256_OCTETS];
 	char *subject;
+	struct varlena *serial;
 	TimestampTz not_before;
 	TimestampTz not_after;
 	CrlPolicy policy;
+	CrlExpectations crls;
+	bool crl_signer; /* it signs no certificates */
+	bool ca_version; /* has the CA Version of Microsoft CAs, which publish a CRL for each of their keys */
 	bool self_signed;
 	bool self_issued;      /* issuer and subject are one: not counted by pathLenConstraint */
 	bool constrains_names; /* has nameConstraints */
@@ -45,6 +62,9 @@ typedef struct TrustList
 
 /* The trust list as the newest snapshot has it, parsed and linked; kept in the session until it changes. */
 extern const TrustList *cmblock_trust_list(void);
+
+/* The list that was read last, whatever happened since: for who holds pointers into it. */
+extern const TrustList *cmblock_current_trust_list(void);
 
 /* The certificate asked about; it is read only when its answer is not known yet. */
 typedef struct Leaf
@@ -82,6 +102,19 @@ typedef enum TrustResult
  * constraints? The chain is filled when it is. The signature is verified once in a session for each trust list.
  */
 extern TrustResult cmblock_trust(const Leaf *leaf, TimestampTz at, TrustChain *chain);
+
+/* The same, whatever the certificate may be used for: its status can be asked for although it is no client's. */
+extern TrustResult cmblock_trust_any_use(const Leaf *leaf, TimestampTz at, TrustChain *chain);
+
+/*
+ * The CAs above an authority of the list, up to this anchor; the chain is empty for the anchor itself. False when there is
+ * no such path at that time.
+ */
+extern bool cmblock_trust_authority(const Authority *authority, const Authority *anchor, TimestampTz at,
+									TrustChain *chain);
+
+/* The authority that a thumbprint of 20 or 32 octets names, or NULL. */
+extern const Authority *cmblock_find_authority(const unsigned char *thumbprint, int length);
 
 /* The result as a sentence for an administrator. */
 extern const char *cmblock_trust_sentence(TrustResult result);
