@@ -525,3 +525,14 @@ cmblock_crl_preload(const uint8 *sha256, const Crl *crl)
 			cmblock_crl_shared_unpin(slot);
 	}
 }
+
+void
+cmblock_crl_retire(const uint8 *sha256)
+{
+	LocalCrl *local = cmblock_crl_local_find(sha256);
+
+	if (local)
+		cmblock_crl_local_forget(local);
+	if (cmblock_crl_shared_available())
+		cmblock_crl_shared_retire(sha256);
+}

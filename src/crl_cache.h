@@ -43,6 +43,9 @@ extern void cmblock_crl_unpin(CrlPin *pin);
  */
 extern void cmblock_crl_preload(const uint8 *sha256, const Crl *crl);
 
+/* This CRL was replaced by another: its memory may go first. Who still needs it, for an older snapshot, has it still. */
+extern void cmblock_crl_retire(const uint8 *sha256);
+
 /* For the view: the index if it is ready in shared memory, pinned; else NULL. Not counted as a use. */
 extern const CrlIndex *cmblock_crl_peek(const uint8 *sha256, CrlPin *pin);
 

@@ -53,6 +53,7 @@ put_entry(ReturnSetInfo *result, const char *place, const char *state, const Sha
 	values[i++] = Int64GetDatum(crl->pins);
 	nulls[i] = crl->builds == 0;
 	values[i++] = TimestampTzGetDatum(crl->built_at);
+	nulls[i] = crl->last_used == 0; /* retired */
 	values[i++] = TimestampTzGetDatum(crl->last_used);
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }

@@ -3,16 +3,20 @@
  *		Indexes of CRLs in this process's own memory, for when shared memory cannot hold them: the library was not
  *		preloaded, the CRL is larger than the cache, or everything in the cache is in use.
  *
- * The same budget holds for each process, but one index is always kept, however large: without it
- * every request would build it anew. Each lies in a memory context of its own, so that the memory of large ones
- * goes back to the operating system.
+ * The same budget holds for each process. An index that is larger than all of it is kept beside the others for as long
+ * as it is in use, since every request would build it anew otherwise. Each lies in a memory context of its own, so that
+ * the memory of large ones goes back to the operating system.
  */
 #include "postgres.h"
 
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 #include "crl_cache.h"
 #include "crl_local.h"
+
+/* A CRL larger than the budget that was not asked for so long is dropped when another comes in. */
+#define LARGE_IDLE_MS 60000
 
 static HTAB *store = NULL;
 static LocalTotals local_totals;
@@ -31,29 +35,40 @@ drop(LocalCrl *crl)
 	hash_search(store, crl->sha256, HASH_REMOVE, NULL);
 }
 
-static LocalCrl *
-least_recently_used(void)
+/* Drops large ones out of use. Of the others: what they take, and the one to evict first (NULL: all are pinned). */
+static Size
+survey(Size budget, TimestampTz now, LocalCrl **victim)
 {
 	HASH_SEQ_STATUS walk;
-	LocalCrl *oldest = NULL;
 	LocalCrl *crl;
+	Size used = 0;
 
+	*victim = NULL;
 	hash_seq_init(&walk, store);
 	while ((crl = hash_seq_search(&walk)) != NULL)
-		if (crl->pins == 0 && (!oldest || crl->last_used < oldest->last_used))
-			oldest = crl;
-	return oldest;
+	{
+		if (crl->size > budget)
+		{
+			if (crl->pins == 0 && TimestampDifferenceExceeds(crl->last_used, now, LARGE_IDLE_MS))
+				drop(crl);
+			continue;
+		}
+		used += crl->size;
+		if (crl->pins == 0 && (!*victim || crl->last_used < (*victim)->last_used))
+			*victim = crl;
+	}
+	return used;
 }
 
 static void
-make_room(Size size)
+make_room(Size size, TimestampTz now)
 {
 	Size budget = (Size) cmblock_crl_cache_size * 1024;
-	LocalCrl *crl;
+	LocalCrl *victim;
 
-	while (local_totals.used + size > budget && (crl = least_recently_used()) != NULL)
+	while (survey(budget, now, &victim) + size > budget && victim && size <= budget)
 	{
-		drop(crl);
+		drop(victim);
 		local_totals.evictions++;
 	}
 }
@@ -75,7 +90,7 @@ cmblock_crl_local_add(const uint8 *sha256, MemoryContext memory, const void *ind
 		store =
 			hash_create("cmblock CRLs of this process", 16, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	}
-	make_room(size);
+	make_room(size, now);
 	crl = hash_search(store, sha256, HASH_ENTER, NULL);
 	crl->index = opened;
 	crl->memory = memory;

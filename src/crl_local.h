@@ -38,11 +38,11 @@ typedef struct LocalTotals
 extern LocalCrl *cmblock_crl_local_find(const uint8 *sha256);
 
 /*
- * Takes in an index that lies in a memory context of its own, which goes over to the store; others are evicted
- * until the sum is below the budget, or nothing is left that is not pinned. The digest must be new.
+ * Takes in an index that lies in a memory context of its own, which goes over to the store; others make room for it as
+ * far as they are not pinned. The digest must be new.
  */
-extern LocalCrl *cmblock_crl_local_add(const uint8 *sha256, MemoryContext memory, const void *index, Size size,
-									   double build_ms, TimestampTz now);
+extern LocalCrl *cmblock_crl_local_add(const uint8 *sha256, MemoryContext memory, const void *index,
+									   Size size, double build_ms, TimestampTz now);
 
 extern void cmblock_crl_local_pin(LocalCrl *crl, TimestampTz now);
 extern void cmblock_crl_local_unpin(LocalCrl *crl);

@@ -554,6 +554,18 @@ cmblock_crl_shared_abandon(int slot, bool failed)
 	ConditionVariableBroadcast(&claimed->built);
 }
 
+void
+cmblock_crl_shared_retire(const uint8 *sha256)
+{
+	int place;
+
+	LWLockAcquire(cmblock_lock(LOCK_CRL_CACHE), LW_SHARED);
+	place = search(sha256);
+	if (place >= 0)
+		pg_atomic_write_u64(&slot_at(place)->last_used, 0);
+	LWLockRelease(cmblock_lock(LOCK_CRL_CACHE));
+}
+
 int
 cmblock_crl_shared_list(SharedCrl *crl)
 {

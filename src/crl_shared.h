@@ -74,6 +74,9 @@ extern void *cmblock_crl_shared_reserve(int slot, Size size, TimestampTz now, bo
 extern void cmblock_crl_shared_publish(int slot, double build_ms, TimestampTz now);
 extern const CrlIndex *cmblock_crl_shared_index(int slot);
 
+/* Makes it the first to be evicted, until it is used again. */
+extern void cmblock_crl_shared_retire(const uint8 *sha256);
+
 /* The claimed slot will not be built. Safe at process exit, too. */
 extern void cmblock_crl_shared_abandon(int slot, bool failed);
 

@@ -47,6 +47,7 @@ sub new_server
 		'hold(sha256 bytea, to_the_end bool) RETURNS bool' => 'test_hold',
 		'nest(sha256 bytea, other bytea, pins int) RETURNS bool' => 'test_nest',
 		'preload(der bytea) RETURNS void' => 'test_preload',
+		'retire(sha256 bytea) RETURNS void' => 'test_retire',
 		'cache(OUT place text, OUT sha256 bytea, OUT state text, OUT issuer text, OUT entries bigint,
 			OUT bytes bigint, OUT hits bigint, OUT builds bigint, OUT build_ms float8, OUT pins bigint,
 			OUT built_at timestamptz, OUT last_used timestamptz) RETURNS SETOF record' => 'cmblock_crl_cache_entries',
@@ -410,6 +411,10 @@ sql_is($small, $shared, '1,2,3,7,8,9', 'what is pinned is not evicted');
 is(ask($one, 'SELECT lists(2), lists(3); COMMIT'), 't|t', 'and stays what it is');
 sql_is($small, $all_accounted, 't', 'the budget holds');
 
+sql_is($small, 'SELECT retire(digest(8)); SELECT lists(6)', "\nt", 'a CRL that was replaced');
+sql_is($small, $shared, '1,2,3,6,7,9', 'goes at once, although it was used just now');
+sql_is($small, 'SELECT retire(digest(8)); SELECT lists(8)', "\nt", 'and is served nevertheless');
+
 like(ask($one, 'SELECT lists(10, 9999)'), qr/WARNING:  53400.*larger than cmblock.crl_cache_size.*^t$/ms,
 	'a CRL larger than the cache is served with a warning');
 is(ask($one, 'SELECT lists(10, 9999)'), 't', 'once');
@@ -436,7 +441,10 @@ is(ask($two, 'SELECT lists(1), lists(2), lists(4), lists(5), lists(6), lists(7),
 is(ask($two, 'SELECT pins, hits FROM cache() WHERE sha256 = digest(3)'), '1|2', 'what is pinned stays');
 is(ask($two, "COMMIT; $nothing_left"), '0|0', 'until the transaction ends');
 like(ask($two, 'SELECT lists(10, 9999)'), qr/WARNING:  53400.*^t$/ms, 'one that is too large is kept nevertheless');
-is(ask($two, 'SELECT lists(10, 9999)'), 't', 'so that it is built once');
+is(ask($two, 'SELECT builds FROM totals(); SELECT lists(9), lists(10, 9999); SELECT builds FROM totals()') =~ s/\nt\|t\n/ /r,
+	'17 17', 'beside the others, so that it is built once');
+is(ask($two, "SELECT retire(digest(10)); SELECT count(*) FROM cache() WHERE sha256 = digest(10)"), "\n0",
+	'until it is replaced');
 is(ask($two, 'SELECT preload(make_crl(11, 500)); SELECT count(*) FROM cache() WHERE sha256 = sha256(make_crl(11, 500))'), "\n1",
 	'a CRL can be put in beforehand');
 $plain->append_conf('postgresql.conf', "cmblock.crl_cache_size = 128kB");

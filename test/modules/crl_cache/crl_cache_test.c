@@ -31,6 +31,7 @@ PG_FUNCTION_INFO_V1(test_find);
 PG_FUNCTION_INFO_V1(test_hold);
 PG_FUNCTION_INFO_V1(test_nest);
 PG_FUNCTION_INFO_V1(test_preload);
+PG_FUNCTION_INFO_V1(test_retire);
 PG_FUNCTION_INFO_V1(test_time);
 
 static shmem_request_hook_type previous_request = NULL;
@@ -324,6 +325,13 @@ test_preload(PG_FUNCTION_ARGS)
 		elog(ERROR, "not a CRL");
 	cmblock_sha256(VARDATA_ANY(der), VARSIZE_ANY_EXHDR(der), digest);
 	cmblock_crl_preload(digest, &crl);
+	PG_RETURN_VOID();
+}
+
+Datum
+test_retire(PG_FUNCTION_ARGS)
+{
+	cmblock_crl_retire(digest_argument(fcinfo, 0));
 	PG_RETURN_VOID();
 }
 
