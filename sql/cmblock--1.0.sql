@@ -6,10 +6,6 @@
 -- ---------------------------------------------------------------------------------------------
 
 CREATE SCHEMA cmblock;
-
--- The operators of the data types are in there, so the functions below have it in their search_path too. That is
--- safe because nobody but the extension's owner can create anything in it.
-SET LOCAL search_path = pg_catalog, cmblock, pg_temp;
 COMMENT ON SCHEMA cmblock IS 'cmblock: refuse clients that are no longer trusted';
 
 -- ---------------------------------------------------------------------------------------------
@@ -18,6 +14,8 @@ COMMENT ON SCHEMA cmblock IS 'cmblock: refuse clients that are no longer trusted
 
 -- Each of the four has text and binary form, the six comparisons, and default btree and hash operator classes.
 -- btequalimage: values that are equal have the same octets, so a btree may keep one copy of a key.
+-- The operators alone are in pg_catalog: an operator is only found through the search_path, and WHERE smsid = '...' has to
+-- work for everybody, in functions with a pinned search_path too.
 
 CREATE TYPE cmblock.site_code;
 
@@ -63,50 +61,50 @@ CREATE FUNCTION cmblock.site_code_hash_extended(cmblock.site_code, bigint) RETUR
 CREATE FUNCTION cmblock.site_code_sortsupport(internal) RETURNS void
     AS 'MODULE_PATHNAME', 'cmblock_site_code_sortsupport' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
 
-CREATE OPERATOR cmblock.< (
+CREATE OPERATOR pg_catalog.< (
     LEFTARG = cmblock.site_code, RIGHTARG = cmblock.site_code, FUNCTION = cmblock.site_code_lt,
-    COMMUTATOR = OPERATOR(cmblock.>), NEGATOR = OPERATOR(cmblock.>=),
+    COMMUTATOR = OPERATOR(pg_catalog.>), NEGATOR = OPERATOR(pg_catalog.>=),
     RESTRICT = scalarltsel, JOIN = scalarltjoinsel
 );
-CREATE OPERATOR cmblock.<= (
+CREATE OPERATOR pg_catalog.<= (
     LEFTARG = cmblock.site_code, RIGHTARG = cmblock.site_code, FUNCTION = cmblock.site_code_le,
-    COMMUTATOR = OPERATOR(cmblock.>=), NEGATOR = OPERATOR(cmblock.>),
+    COMMUTATOR = OPERATOR(pg_catalog.>=), NEGATOR = OPERATOR(pg_catalog.>),
     RESTRICT = scalarlesel, JOIN = scalarlejoinsel
 );
-CREATE OPERATOR cmblock.= (
+CREATE OPERATOR pg_catalog.= (
     LEFTARG = cmblock.site_code, RIGHTARG = cmblock.site_code, FUNCTION = cmblock.site_code_eq,
-    COMMUTATOR = OPERATOR(cmblock.=), NEGATOR = OPERATOR(cmblock.<>),
+    COMMUTATOR = OPERATOR(pg_catalog.=), NEGATOR = OPERATOR(pg_catalog.<>),
     RESTRICT = eqsel, JOIN = eqjoinsel,
     HASHES, MERGES
 );
-CREATE OPERATOR cmblock.<> (
+CREATE OPERATOR pg_catalog.<> (
     LEFTARG = cmblock.site_code, RIGHTARG = cmblock.site_code, FUNCTION = cmblock.site_code_ne,
-    COMMUTATOR = OPERATOR(cmblock.<>), NEGATOR = OPERATOR(cmblock.=),
+    COMMUTATOR = OPERATOR(pg_catalog.<>), NEGATOR = OPERATOR(pg_catalog.=),
     RESTRICT = neqsel, JOIN = neqjoinsel
 );
-CREATE OPERATOR cmblock.>= (
+CREATE OPERATOR pg_catalog.>= (
     LEFTARG = cmblock.site_code, RIGHTARG = cmblock.site_code, FUNCTION = cmblock.site_code_ge,
-    COMMUTATOR = OPERATOR(cmblock.<=), NEGATOR = OPERATOR(cmblock.<),
+    COMMUTATOR = OPERATOR(pg_catalog.<=), NEGATOR = OPERATOR(pg_catalog.<),
     RESTRICT = scalargesel, JOIN = scalargejoinsel
 );
-CREATE OPERATOR cmblock.> (
+CREATE OPERATOR pg_catalog.> (
     LEFTARG = cmblock.site_code, RIGHTARG = cmblock.site_code, FUNCTION = cmblock.site_code_gt,
-    COMMUTATOR = OPERATOR(cmblock.<), NEGATOR = OPERATOR(cmblock.<=),
+    COMMUTATOR = OPERATOR(pg_catalog.<), NEGATOR = OPERATOR(pg_catalog.<=),
     RESTRICT = scalargtsel, JOIN = scalargtjoinsel
 );
 
 CREATE OPERATOR CLASS cmblock.site_code_ops DEFAULT FOR TYPE cmblock.site_code USING btree AS
-    OPERATOR 1 cmblock.<,
-    OPERATOR 2 cmblock.<=,
-    OPERATOR 3 cmblock.=,
-    OPERATOR 4 cmblock.>=,
-    OPERATOR 5 cmblock.>,
+    OPERATOR 1 pg_catalog.<,
+    OPERATOR 2 pg_catalog.<=,
+    OPERATOR 3 pg_catalog.=,
+    OPERATOR 4 pg_catalog.>=,
+    OPERATOR 5 pg_catalog.>,
     FUNCTION 1 cmblock.site_code_cmp(cmblock.site_code, cmblock.site_code),
     FUNCTION 2 cmblock.site_code_sortsupport(internal),
     FUNCTION 4 btequalimage(oid);
 
 CREATE OPERATOR CLASS cmblock.site_code_ops DEFAULT FOR TYPE cmblock.site_code USING hash AS
-    OPERATOR 1 cmblock.=,
+    OPERATOR 1 pg_catalog.=,
     FUNCTION 1 cmblock.site_code_hash(cmblock.site_code),
     FUNCTION 2 cmblock.site_code_hash_extended(cmblock.site_code, bigint);
 
@@ -117,11 +115,11 @@ CREATE FUNCTION cmblock.site_code_larger(cmblock.site_code, cmblock.site_code) R
 
 CREATE AGGREGATE cmblock.min(cmblock.site_code) (
     SFUNC = cmblock.site_code_smaller, STYPE = cmblock.site_code, COMBINEFUNC = cmblock.site_code_smaller,
-    SORTOP = OPERATOR(cmblock.<), PARALLEL = SAFE
+    SORTOP = OPERATOR(pg_catalog.<), PARALLEL = SAFE
 );
 CREATE AGGREGATE cmblock.max(cmblock.site_code) (
     SFUNC = cmblock.site_code_larger, STYPE = cmblock.site_code, COMBINEFUNC = cmblock.site_code_larger,
-    SORTOP = OPERATOR(cmblock.>), PARALLEL = SAFE
+    SORTOP = OPERATOR(pg_catalog.>), PARALLEL = SAFE
 );
 
 CREATE TYPE cmblock.smsid;
@@ -167,50 +165,50 @@ CREATE FUNCTION cmblock.smsid_hash_extended(cmblock.smsid, bigint) RETURNS bigin
 CREATE FUNCTION cmblock.smsid_sortsupport(internal) RETURNS void
     AS 'MODULE_PATHNAME', 'cmblock_smsid_sortsupport' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
 
-CREATE OPERATOR cmblock.< (
+CREATE OPERATOR pg_catalog.< (
     LEFTARG = cmblock.smsid, RIGHTARG = cmblock.smsid, FUNCTION = cmblock.smsid_lt,
-    COMMUTATOR = OPERATOR(cmblock.>), NEGATOR = OPERATOR(cmblock.>=),
+    COMMUTATOR = OPERATOR(pg_catalog.>), NEGATOR = OPERATOR(pg_catalog.>=),
     RESTRICT = scalarltsel, JOIN = scalarltjoinsel
 );
-CREATE OPERATOR cmblock.<= (
+CREATE OPERATOR pg_catalog.<= (
     LEFTARG = cmblock.smsid, RIGHTARG = cmblock.smsid, FUNCTION = cmblock.smsid_le,
-    COMMUTATOR = OPERATOR(cmblock.>=), NEGATOR = OPERATOR(cmblock.>),
+    COMMUTATOR = OPERATOR(pg_catalog.>=), NEGATOR = OPERATOR(pg_catalog.>),
     RESTRICT = scalarlesel, JOIN = scalarlejoinsel
 );
-CREATE OPERATOR cmblock.= (
+CREATE OPERATOR pg_catalog.= (
     LEFTARG = cmblock.smsid, RIGHTARG = cmblock.smsid, FUNCTION = cmblock.smsid_eq,
-    COMMUTATOR = OPERATOR(cmblock.=), NEGATOR = OPERATOR(cmblock.<>),
+    COMMUTATOR = OPERATOR(pg_catalog.=), NEGATOR = OPERATOR(pg_catalog.<>),
     RESTRICT = eqsel, JOIN = eqjoinsel,
     HASHES, MERGES
 );
-CREATE OPERATOR cmblock.<> (
+CREATE OPERATOR pg_catalog.<> (
     LEFTARG = cmblock.smsid, RIGHTARG = cmblock.smsid, FUNCTION = cmblock.smsid_ne,
-    COMMUTATOR = OPERATOR(cmblock.<>), NEGATOR = OPERATOR(cmblock.=),
+    COMMUTATOR = OPERATOR(pg_catalog.<>), NEGATOR = OPERATOR(pg_catalog.=),
     RESTRICT = neqsel, JOIN = neqjoinsel
 );
-CREATE OPERATOR cmblock.>= (
+CREATE OPERATOR pg_catalog.>= (
     LEFTARG = cmblock.smsid, RIGHTARG = cmblock.smsid, FUNCTION = cmblock.smsid_ge,
-    COMMUTATOR = OPERATOR(cmblock.<=), NEGATOR = OPERATOR(cmblock.<),
+    COMMUTATOR = OPERATOR(pg_catalog.<=), NEGATOR = OPERATOR(pg_catalog.<),
     RESTRICT = scalargesel, JOIN = scalargejoinsel
 );
-CREATE OPERATOR cmblock.> (
+CREATE OPERATOR pg_catalog.> (
     LEFTARG = cmblock.smsid, RIGHTARG = cmblock.smsid, FUNCTION = cmblock.smsid_gt,
-    COMMUTATOR = OPERATOR(cmblock.<), NEGATOR = OPERATOR(cmblock.<=),
+    COMMUTATOR = OPERATOR(pg_catalog.<), NEGATOR = OPERATOR(pg_catalog.<=),
     RESTRICT = scalargtsel, JOIN = scalargtjoinsel
 );
 
 CREATE OPERATOR CLASS cmblock.smsid_ops DEFAULT FOR TYPE cmblock.smsid USING btree AS
-    OPERATOR 1 cmblock.<,
-    OPERATOR 2 cmblock.<=,
-    OPERATOR 3 cmblock.=,
-    OPERATOR 4 cmblock.>=,
-    OPERATOR 5 cmblock.>,
+    OPERATOR 1 pg_catalog.<,
+    OPERATOR 2 pg_catalog.<=,
+    OPERATOR 3 pg_catalog.=,
+    OPERATOR 4 pg_catalog.>=,
+    OPERATOR 5 pg_catalog.>,
     FUNCTION 1 cmblock.smsid_cmp(cmblock.smsid, cmblock.smsid),
     FUNCTION 2 cmblock.smsid_sortsupport(internal),
     FUNCTION 4 btequalimage(oid);
 
 CREATE OPERATOR CLASS cmblock.smsid_ops DEFAULT FOR TYPE cmblock.smsid USING hash AS
-    OPERATOR 1 cmblock.=,
+    OPERATOR 1 pg_catalog.=,
     FUNCTION 1 cmblock.smsid_hash(cmblock.smsid),
     FUNCTION 2 cmblock.smsid_hash_extended(cmblock.smsid, bigint);
 
@@ -259,49 +257,49 @@ CREATE FUNCTION cmblock.thumbprint_hash(cmblock.thumbprint) RETURNS integer
 CREATE FUNCTION cmblock.thumbprint_hash_extended(cmblock.thumbprint, bigint) RETURNS bigint
     AS 'MODULE_PATHNAME', 'cmblock_thumbprint_hash_extended' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
 
-CREATE OPERATOR cmblock.< (
+CREATE OPERATOR pg_catalog.< (
     LEFTARG = cmblock.thumbprint, RIGHTARG = cmblock.thumbprint, FUNCTION = cmblock.thumbprint_lt,
-    COMMUTATOR = OPERATOR(cmblock.>), NEGATOR = OPERATOR(cmblock.>=),
+    COMMUTATOR = OPERATOR(pg_catalog.>), NEGATOR = OPERATOR(pg_catalog.>=),
     RESTRICT = scalarltsel, JOIN = scalarltjoinsel
 );
-CREATE OPERATOR cmblock.<= (
+CREATE OPERATOR pg_catalog.<= (
     LEFTARG = cmblock.thumbprint, RIGHTARG = cmblock.thumbprint, FUNCTION = cmblock.thumbprint_le,
-    COMMUTATOR = OPERATOR(cmblock.>=), NEGATOR = OPERATOR(cmblock.>),
+    COMMUTATOR = OPERATOR(pg_catalog.>=), NEGATOR = OPERATOR(pg_catalog.>),
     RESTRICT = scalarlesel, JOIN = scalarlejoinsel
 );
-CREATE OPERATOR cmblock.= (
+CREATE OPERATOR pg_catalog.= (
     LEFTARG = cmblock.thumbprint, RIGHTARG = cmblock.thumbprint, FUNCTION = cmblock.thumbprint_eq,
-    COMMUTATOR = OPERATOR(cmblock.=), NEGATOR = OPERATOR(cmblock.<>),
+    COMMUTATOR = OPERATOR(pg_catalog.=), NEGATOR = OPERATOR(pg_catalog.<>),
     RESTRICT = eqsel, JOIN = eqjoinsel,
     HASHES, MERGES
 );
-CREATE OPERATOR cmblock.<> (
+CREATE OPERATOR pg_catalog.<> (
     LEFTARG = cmblock.thumbprint, RIGHTARG = cmblock.thumbprint, FUNCTION = cmblock.thumbprint_ne,
-    COMMUTATOR = OPERATOR(cmblock.<>), NEGATOR = OPERATOR(cmblock.=),
+    COMMUTATOR = OPERATOR(pg_catalog.<>), NEGATOR = OPERATOR(pg_catalog.=),
     RESTRICT = neqsel, JOIN = neqjoinsel
 );
-CREATE OPERATOR cmblock.>= (
+CREATE OPERATOR pg_catalog.>= (
     LEFTARG = cmblock.thumbprint, RIGHTARG = cmblock.thumbprint, FUNCTION = cmblock.thumbprint_ge,
-    COMMUTATOR = OPERATOR(cmblock.<=), NEGATOR = OPERATOR(cmblock.<),
+    COMMUTATOR = OPERATOR(pg_catalog.<=), NEGATOR = OPERATOR(pg_catalog.<),
     RESTRICT = scalargesel, JOIN = scalargejoinsel
 );
-CREATE OPERATOR cmblock.> (
+CREATE OPERATOR pg_catalog.> (
     LEFTARG = cmblock.thumbprint, RIGHTARG = cmblock.thumbprint, FUNCTION = cmblock.thumbprint_gt,
-    COMMUTATOR = OPERATOR(cmblock.<), NEGATOR = OPERATOR(cmblock.<=),
+    COMMUTATOR = OPERATOR(pg_catalog.<), NEGATOR = OPERATOR(pg_catalog.<=),
     RESTRICT = scalargtsel, JOIN = scalargtjoinsel
 );
 
 CREATE OPERATOR CLASS cmblock.thumbprint_ops DEFAULT FOR TYPE cmblock.thumbprint USING btree AS
-    OPERATOR 1 cmblock.<,
-    OPERATOR 2 cmblock.<=,
-    OPERATOR 3 cmblock.=,
-    OPERATOR 4 cmblock.>=,
-    OPERATOR 5 cmblock.>,
+    OPERATOR 1 pg_catalog.<,
+    OPERATOR 2 pg_catalog.<=,
+    OPERATOR 3 pg_catalog.=,
+    OPERATOR 4 pg_catalog.>=,
+    OPERATOR 5 pg_catalog.>,
     FUNCTION 1 cmblock.thumbprint_cmp(cmblock.thumbprint, cmblock.thumbprint),
     FUNCTION 4 btequalimage(oid);
 
 CREATE OPERATOR CLASS cmblock.thumbprint_ops DEFAULT FOR TYPE cmblock.thumbprint USING hash AS
-    OPERATOR 1 cmblock.=,
+    OPERATOR 1 pg_catalog.=,
     FUNCTION 1 cmblock.thumbprint_hash(cmblock.thumbprint),
     FUNCTION 2 cmblock.thumbprint_hash_extended(cmblock.thumbprint, bigint);
 
@@ -353,49 +351,49 @@ CREATE FUNCTION cmblock.certificate_serial_hash(cmblock.certificate_serial) RETU
 CREATE FUNCTION cmblock.certificate_serial_hash_extended(cmblock.certificate_serial, bigint) RETURNS bigint
     AS 'MODULE_PATHNAME', 'cmblock_certificate_serial_hash_extended' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
 
-CREATE OPERATOR cmblock.< (
+CREATE OPERATOR pg_catalog.< (
     LEFTARG = cmblock.certificate_serial, RIGHTARG = cmblock.certificate_serial, FUNCTION = cmblock.certificate_serial_lt,
-    COMMUTATOR = OPERATOR(cmblock.>), NEGATOR = OPERATOR(cmblock.>=),
+    COMMUTATOR = OPERATOR(pg_catalog.>), NEGATOR = OPERATOR(pg_catalog.>=),
     RESTRICT = scalarltsel, JOIN = scalarltjoinsel
 );
-CREATE OPERATOR cmblock.<= (
+CREATE OPERATOR pg_catalog.<= (
     LEFTARG = cmblock.certificate_serial, RIGHTARG = cmblock.certificate_serial, FUNCTION = cmblock.certificate_serial_le,
-    COMMUTATOR = OPERATOR(cmblock.>=), NEGATOR = OPERATOR(cmblock.>),
+    COMMUTATOR = OPERATOR(pg_catalog.>=), NEGATOR = OPERATOR(pg_catalog.>),
     RESTRICT = scalarlesel, JOIN = scalarlejoinsel
 );
-CREATE OPERATOR cmblock.= (
+CREATE OPERATOR pg_catalog.= (
     LEFTARG = cmblock.certificate_serial, RIGHTARG = cmblock.certificate_serial, FUNCTION = cmblock.certificate_serial_eq,
-    COMMUTATOR = OPERATOR(cmblock.=), NEGATOR = OPERATOR(cmblock.<>),
+    COMMUTATOR = OPERATOR(pg_catalog.=), NEGATOR = OPERATOR(pg_catalog.<>),
     RESTRICT = eqsel, JOIN = eqjoinsel,
     HASHES, MERGES
 );
-CREATE OPERATOR cmblock.<> (
+CREATE OPERATOR pg_catalog.<> (
     LEFTARG = cmblock.certificate_serial, RIGHTARG = cmblock.certificate_serial, FUNCTION = cmblock.certificate_serial_ne,
-    COMMUTATOR = OPERATOR(cmblock.<>), NEGATOR = OPERATOR(cmblock.=),
+    COMMUTATOR = OPERATOR(pg_catalog.<>), NEGATOR = OPERATOR(pg_catalog.=),
     RESTRICT = neqsel, JOIN = neqjoinsel
 );
-CREATE OPERATOR cmblock.>= (
+CREATE OPERATOR pg_catalog.>= (
     LEFTARG = cmblock.certificate_serial, RIGHTARG = cmblock.certificate_serial, FUNCTION = cmblock.certificate_serial_ge,
-    COMMUTATOR = OPERATOR(cmblock.<=), NEGATOR = OPERATOR(cmblock.<),
+    COMMUTATOR = OPERATOR(pg_catalog.<=), NEGATOR = OPERATOR(pg_catalog.<),
     RESTRICT = scalargesel, JOIN = scalargejoinsel
 );
-CREATE OPERATOR cmblock.> (
+CREATE OPERATOR pg_catalog.> (
     LEFTARG = cmblock.certificate_serial, RIGHTARG = cmblock.certificate_serial, FUNCTION = cmblock.certificate_serial_gt,
-    COMMUTATOR = OPERATOR(cmblock.<), NEGATOR = OPERATOR(cmblock.<=),
+    COMMUTATOR = OPERATOR(pg_catalog.<), NEGATOR = OPERATOR(pg_catalog.<=),
     RESTRICT = scalargtsel, JOIN = scalargtjoinsel
 );
 
 CREATE OPERATOR CLASS cmblock.certificate_serial_ops DEFAULT FOR TYPE cmblock.certificate_serial USING btree AS
-    OPERATOR 1 cmblock.<,
-    OPERATOR 2 cmblock.<=,
-    OPERATOR 3 cmblock.=,
-    OPERATOR 4 cmblock.>=,
-    OPERATOR 5 cmblock.>,
+    OPERATOR 1 pg_catalog.<,
+    OPERATOR 2 pg_catalog.<=,
+    OPERATOR 3 pg_catalog.=,
+    OPERATOR 4 pg_catalog.>=,
+    OPERATOR 5 pg_catalog.>,
     FUNCTION 1 cmblock.certificate_serial_cmp(cmblock.certificate_serial, cmblock.certificate_serial),
     FUNCTION 4 btequalimage(oid);
 
 CREATE OPERATOR CLASS cmblock.certificate_serial_ops DEFAULT FOR TYPE cmblock.certificate_serial USING hash AS
-    OPERATOR 1 cmblock.=,
+    OPERATOR 1 pg_catalog.=,
     FUNCTION 1 cmblock.certificate_serial_hash(cmblock.certificate_serial),
     FUNCTION 2 cmblock.certificate_serial_hash_extended(cmblock.certificate_serial, bigint);
 
@@ -632,18 +630,18 @@ ALTER TABLE cmblock.certificate_authority ENABLE ALWAYS TRIGGER changed;
 
 CREATE FUNCTION cmblock.add_certificate_authority(certificate bytea, policy cmblock.crl_policy DEFAULT 'required')
 	RETURNS cmblock.thumbprint
-	AS 'MODULE_PATHNAME', 'cmblock_add_certificate_authority' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_add_certificate_authority' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION cmblock.add_certificate_authority IS 'adds a CA (DER or PEM) to the trust list of this site, or changes its revocation policy; returns its SHA-256 thumbprint';
 
 CREATE FUNCTION cmblock.remove_certificate_authority(authority cmblock.thumbprint) RETURNS void
-	AS 'MODULE_PATHNAME', 'cmblock_remove_certificate_authority' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_remove_certificate_authority' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION cmblock.remove_certificate_authority IS 'takes the CA with this SHA-256 or SHA-1 thumbprint out of the trust list of this site';
 
 CREATE FUNCTION cmblock.set_crl_policy(authority cmblock.thumbprint, policy cmblock.crl_policy DEFAULT NULL,
 		base_grace interval DEFAULT NULL, delta_grace interval DEFAULT NULL, max_age interval DEFAULT NULL,
 		key_policy cmblock.crl_key_policy DEFAULT NULL, delta_policy cmblock.delta_policy DEFAULT NULL,
 		allow_sha1 boolean DEFAULT NULL, require_number boolean DEFAULT NULL) RETURNS void
-	AS 'MODULE_PATHNAME', 'cmblock_set_crl_policy' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_set_crl_policy' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION cmblock.set_crl_policy IS 'changes what this site expects of the CRLs of a CA; what is NULL stays as it is; a max_age of 0 takes the limit away';
 
 -- ---------------------------------------------------------------------------------------------
@@ -652,15 +650,15 @@ COMMENT ON FUNCTION cmblock.set_crl_policy IS 'changes what this site expects of
 
 CREATE FUNCTION cmblock.setup_site(code cmblock.site_code, kind cmblock.site_kind,
 		hierarchy uuid DEFAULT gen_random_uuid(), parent cmblock.site_code DEFAULT NULL) RETURNS void
-	AS 'MODULE_PATHNAME', 'cmblock_setup_site' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_setup_site' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION cmblock.setup_site IS 'says who this database is; a stand-alone primary needs nothing more';
 
 CREATE FUNCTION cmblock.add_site(code cmblock.site_code, kind cmblock.site_kind, parent cmblock.site_code) RETURNS void
-	AS 'MODULE_PATHNAME', 'cmblock_add_site' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_add_site' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION cmblock.add_site IS 'adds a site below this one to the hierarchy';
 
 CREATE FUNCTION cmblock.retire_site(code cmblock.site_code) RETURNS void
-	AS 'MODULE_PATHNAME', 'cmblock_retire_site' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_retire_site' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION cmblock.retire_site IS 'takes a site below this one out of the hierarchy; its code stays known';
 
 -- ---------------------------------------------------------------------------------------------
@@ -742,20 +740,20 @@ ALTER TABLE cmblock.block_event ENABLE ALWAYS TRIGGER guard, ENABLE ALWAYS TRIGG
 
 CREATE FUNCTION cmblock.register_client(client cmblock.smsid, name text, kind cmblock.client_kind DEFAULT 'computer',
 		hardware_id text DEFAULT NULL, approval smallint DEFAULT 2, isv_proxied boolean DEFAULT false) RETURNS void
-	AS 'MODULE_PATHNAME', 'cmblock_register_client' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp SET enable_seqscan = off;
+	AS 'MODULE_PATHNAME', 'cmblock_register_client' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION cmblock.register_client IS 'registers a client at this primary site, or brings what is known of it up to date; a block stays';
 
 CREATE FUNCTION cmblock.delete_client(client cmblock.smsid) RETURNS void
-	AS 'MODULE_PATHNAME', 'cmblock_delete_client' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp SET enable_seqscan = off;
+	AS 'MODULE_PATHNAME', 'cmblock_delete_client' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION cmblock.delete_client IS 'deletes a client and its certificates; what was blocked stays blocked';
 
 CREATE FUNCTION cmblock.reassign_client(client cmblock.smsid, site cmblock.site_code) RETURNS void
-	AS 'MODULE_PATHNAME', 'cmblock_reassign_client' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp SET enable_seqscan = off;
+	AS 'MODULE_PATHNAME', 'cmblock_reassign_client' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION cmblock.reassign_client IS 'hands a client with its certificates and its block to another primary site';
 
 CREATE FUNCTION cmblock.register_certificate(certificate bytea, client cmblock.smsid DEFAULT NULL,
 		type cmblock.certificate_type DEFAULT 'client') RETURNS cmblock.thumbprint
-	AS 'MODULE_PATHNAME', 'cmblock_register_certificate' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp SET enable_seqscan = off;
+	AS 'MODULE_PATHNAME', 'cmblock_register_certificate' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION cmblock.register_certificate IS 'registers a certificate (DER or PEM) of a client, of boot media, of a distribution point or of an ISV proxy; returns its SHA-256 thumbprint';
 
 -- ---------------------------------------------------------------------------------------------
@@ -764,34 +762,34 @@ COMMENT ON FUNCTION cmblock.register_certificate IS 'registers a certificate (DE
 
 CREATE FUNCTION cmblock.block_client(client cmblock.smsid, reason text DEFAULT NULL, ticket text DEFAULT NULL)
 	RETURNS cmblock.block_outcome
-	AS 'MODULE_PATHNAME', 'cmblock_block_client' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp SET enable_seqscan = off;
+	AS 'MODULE_PATHNAME', 'cmblock_block_client' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION cmblock.block_client IS 'blocks a client of this primary site: from the commit on it is refused everything';
 
 CREATE FUNCTION cmblock.unblock_client(client cmblock.smsid, reason text DEFAULT NULL, ticket text DEFAULT NULL)
 	RETURNS cmblock.block_outcome
-	AS 'MODULE_PATHNAME', 'cmblock_unblock_client' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp SET enable_seqscan = off;
+	AS 'MODULE_PATHNAME', 'cmblock_unblock_client' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION cmblock.unblock_client IS 'lifts the block of a client of this primary site; it never approves the client';
 
 CREATE FUNCTION cmblock.block_clients(clients cmblock.smsid[], blocked boolean DEFAULT true, reason text DEFAULT NULL,
 		ticket text DEFAULT NULL, OUT client cmblock.smsid, OUT outcome cmblock.block_outcome, OUT detail text)
 	RETURNS SETOF record
-	AS 'MODULE_PATHNAME', 'cmblock_block_clients' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp SET enable_seqscan = off
+	AS 'MODULE_PATHNAME', 'cmblock_block_clients' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
 	ROWS 1000;
 COMMENT ON FUNCTION cmblock.block_clients IS 'blocks or unblocks many clients in one transaction and says for each how it went';
 
 CREATE FUNCTION cmblock.block_certificate(certificate cmblock.thumbprint, reason text DEFAULT NULL, ticket text DEFAULT NULL)
 	RETURNS cmblock.block_outcome
-	AS 'MODULE_PATHNAME', 'cmblock_block_certificate' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp SET enable_seqscan = off;
+	AS 'MODULE_PATHNAME', 'cmblock_block_certificate' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION cmblock.block_certificate IS 'blocks a certificate of this primary site, and says whom that cuts off';
 
 CREATE FUNCTION cmblock.unblock_certificate(certificate cmblock.thumbprint, reason text DEFAULT NULL, ticket text DEFAULT NULL)
 	RETURNS cmblock.block_outcome
-	AS 'MODULE_PATHNAME', 'cmblock_unblock_certificate' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp SET enable_seqscan = off;
+	AS 'MODULE_PATHNAME', 'cmblock_unblock_certificate' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION cmblock.unblock_certificate IS 'lifts the block of a certificate of this primary site';
 
 CREATE FUNCTION cmblock.verify_block_history(OUT intact boolean, OUT events bigint, OUT first_broken bigint, OUT detail text, OUT head bytea)
 	RETURNS record
-	AS 'MODULE_PATHNAME', 'cmblock_verify_block_history' LANGUAGE C STABLE SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_verify_block_history' LANGUAGE C STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION cmblock.verify_block_history IS 'recomputes the hash chain of block_event and names the first broken row';
 -- ---------------------------------------------------------------------------------------------
 -- CRLs held by this site, and how far each of their series has come. Not replicated: each site fetches its own.
@@ -893,26 +891,26 @@ COMMENT ON COLUMN cmblock.crl_import.outcome IS 'accepted: it is current; unchan
 COMMENT ON COLUMN cmblock.crl_import.kind IS 'base or delta';
 
 CREATE FUNCTION cmblock.import_crl(crl bytea) RETURNS cmblock.crl_import
-	AS 'MODULE_PATHNAME', 'cmblock_import_crl' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_import_crl' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION cmblock.import_crl IS 'takes in a full or delta CRL (DER or PEM) signed by a CA or CRL signer of the trust list';
 
 CREATE FUNCTION cmblock.check_crl(crl bytea, OUT item text, OUT outcome text, OUT detail text, OUT certificate cmblock.thumbprint,
 		OUT client cmblock.smsid, OUT subject text, OUT before cmblock.revocation, OUT after cmblock.revocation)
 	RETURNS SETOF record
-	AS 'MODULE_PATHNAME', 'cmblock_check_crl' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp
+	AS 'MODULE_PATHNAME', 'cmblock_check_crl' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 	ROWS 10;
 COMMENT ON FUNCTION cmblock.check_crl IS 'says what import_crl would do, and which certificates that this site knows would change: nothing is changed';
 
 CREATE FUNCTION cmblock.accept_crl(crl cmblock.thumbprint) RETURNS cmblock.crl_import
-	AS 'MODULE_PATHNAME', 'cmblock_accept_crl' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_accept_crl' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION cmblock.accept_crl IS 'makes a CRL current that was held back because too many of its entries had vanished';
 
 CREATE FUNCTION cmblock.remove_crl(crl cmblock.thumbprint) RETURNS void
-	AS 'MODULE_PATHNAME', 'cmblock_remove_crl' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_remove_crl' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION cmblock.remove_crl IS 'drops a CRL, current or held back; how far its series had come stays known';
 
 CREATE FUNCTION cmblock.reset_crl_scope(scope bytea) RETURNS void
-	AS 'MODULE_PATHNAME', 'cmblock_reset_crl_scope' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_reset_crl_scope' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION cmblock.reset_crl_scope IS 'forgets how far a series of CRLs had come, so that lower numbers are taken in again: for a CA that was restored from a backup';
 
 CREATE TYPE cmblock.revocation_status AS (
@@ -944,7 +942,7 @@ COMMENT ON COLUMN cmblock.revocation_status.age IS 'how long ago the CA publishe
 COMMENT ON COLUMN cmblock.revocation_status.evidence IS 'the same for each element of the chain, the certificate first';
 
 CREATE FUNCTION cmblock.revocation_status(certificate bytea, at timestamptz DEFAULT now()) RETURNS cmblock.revocation_status
-	AS 'MODULE_PATHNAME', 'cmblock_revocation_status' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_revocation_status' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION cmblock.revocation_status IS 'is this certificate (DER, PEM, or the SHA-1 or SHA-256 of a registered one) or a CA above it revoked?';
 
 -- ---------------------------------------------------------------------------------------------
@@ -1117,40 +1115,40 @@ COMMENT ON COLUMN cmblock.replication_cursor.snapshot IS 'everything visible in 
 COMMENT ON COLUMN cmblock.replication_cursor.rows_ignored IS 'rows that were not newer than what was here already';
 
 CREATE FUNCTION cmblock.link_site(neighbour cmblock.site_code, server name) RETURNS void
-	AS 'MODULE_PATHNAME', 'cmblock_link_site' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_link_site' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION cmblock.link_site IS 'sends this site''s changes to a neighbour, through a foreign server of cmblock_fdw';
 
 CREATE FUNCTION cmblock.accept_link(neighbour cmblock.site_code, role name) RETURNS void
-	AS 'MODULE_PATHNAME', 'cmblock_accept_link' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_accept_link' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION cmblock.accept_link IS 'accepts a neighbour''s changes from sessions of this login role';
 
 CREATE FUNCTION cmblock.unlink_site(neighbour cmblock.site_code) RETURNS void
-	AS 'MODULE_PATHNAME', 'cmblock_unlink_site' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_unlink_site' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION cmblock.unlink_site IS 'ends both directions of the link with a neighbour at this site';
 
 CREATE FUNCTION cmblock.reinitialize_link(neighbour cmblock.site_code) RETURNS void
-	AS 'MODULE_PATHNAME', 'cmblock_reinitialize_link' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_reinitialize_link' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION cmblock.reinitialize_link IS 'sends a neighbour everything anew; it keeps what it has newer';
 
 CREATE FUNCTION cmblock.pause_link(neighbour cmblock.site_code) RETURNS void
-	AS 'MODULE_PATHNAME', 'cmblock_pause_link' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_pause_link' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION cmblock.pause_link IS 'sends a neighbour nothing until resume_link';
 
 CREATE FUNCTION cmblock.resume_link(neighbour cmblock.site_code) RETURNS void
-	AS 'MODULE_PATHNAME', 'cmblock_resume_link' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_resume_link' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION cmblock.resume_link IS 'sends to a paused neighbour again; what it missed goes first';
 
 -- The two calls of the protocol (docs/protocol.md). Only the role that accept_link named gets an answer.
 CREATE FUNCTION cmblock.open_link(protocol integer, hierarchy uuid, sender cmblock.site_code, receiver cmblock.site_code,
 		incarnation text, OUT protocol_spoken integer, OUT receiver_incarnation text, OUT cursor pg_snapshot)
 	RETURNS record
-	AS 'MODULE_PATHNAME', 'cmblock_open_link' LANGUAGE C STABLE STRICT SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_open_link' LANGUAGE C STABLE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION cmblock.open_link IS 'called by a neighbour: who is calling, and up to where have I received?';
 
 CREATE FUNCTION cmblock.apply_changes(protocol integer, hierarchy uuid, sender cmblock.site_code, receiver cmblock.site_code,
 		incarnation text, changes bytea, cursor pg_snapshot DEFAULT NULL, OUT applied bigint, OUT ignored bigint)
 	RETURNS record
-	AS 'MODULE_PATHNAME', 'cmblock_apply_changes' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, cmblock, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_apply_changes' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION cmblock.apply_changes IS 'called by a neighbour: takes in a batch of rows, all or none';
 
 CREATE FUNCTION cmblock.replication_worker() RETURNS text

@@ -85,7 +85,7 @@ WHERE r.relnamespace = 'cmblock'::regnamespace AND r.relkind IN ('r', 'v', 'm', 
 	AND has_table_privilege('regress_' || kind.name, r.oid, 'INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER');
 -- A SECURITY DEFINER function must not be led astray by the caller's search_path.
 SELECT proname FROM pg_proc WHERE pronamespace = 'cmblock'::regnamespace AND prosecdef
-	AND (proconfig IS NULL OR NOT 'search_path=pg_catalog, cmblock, pg_temp' = ANY (proconfig));
+	AND (proconfig IS NULL OR NOT 'search_path=pg_catalog, pg_temp' = ANY (proconfig));
 
 -- ---------- the same by trying ----------
 SELECT cmblock.setup_site('P01', 'primary');

@@ -164,7 +164,7 @@ Datum
 cmblock_remove_certificate_authority(PG_FUNCTION_ARGS)
 {
 	static Statement remove = {
-		.sql = "DELETE FROM cmblock.certificate_authority WHERE sha256 OPERATOR(cmblock.=) $1",
+		.sql = "DELETE FROM cmblock.certificate_authority WHERE sha256 = $1",
 		.parameter = {"thumbprint"},
 	};
 	Datum sha256 = listed_authority(PG_GETARG_VARLENA_PP(0));
@@ -183,7 +183,7 @@ cmblock_set_crl_policy(PG_FUNCTION_ARGS)
 			   " base_grace = coalesce($3, base_grace), delta_grace = coalesce($4, delta_grace),"
 			   " max_age = nullif(coalesce($5, max_age), '0'), key_policy = coalesce($6, key_policy),"
 			   " delta_policy = coalesce($7, delta_policy), allow_sha1 = coalesce($8, allow_sha1),"
-			   " require_number = coalesce($9, require_number) WHERE sha256 OPERATOR(cmblock.=) $1",
+			   " require_number = coalesce($9, require_number) WHERE sha256 = $1",
 		.parameter = {"thumbprint", "crl_policy", "interval", "interval", "interval", "crl_key_policy",
 					  "delta_policy", "bool", "bool"},
 	};

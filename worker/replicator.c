@@ -65,7 +65,7 @@ static void
 pin_settings(void)
 {
 	static const char *const settings[][2] = {
-		{"search_path", "pg_catalog, cmblock, pg_temp"},
+		{"search_path", "pg_catalog, pg_temp"},
 		{"client_encoding", "UTF8"},
 		{"default_transaction_isolation", "read committed"},
 		{"default_transaction_read_only", "off"},
