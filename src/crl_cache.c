@@ -203,9 +203,17 @@ digest_text(const uint8 *sha256)
 	return cmblock_hex_string(sha256, CRL_SHA256_OCTETS);
 }
 
+static void
+warn_damaged(const Source *source, const char *how)
+{
+	ereport(WARNING, errcode(ERRCODE_DATA_CORRUPTED),
+			errmsg("CRL %s is damaged, and is ignored", digest_text(source->sha256)), errdetail("%s", how),
+			errhint("Remove it with cmblock.remove_crl, and import it again."));
+}
+
 /*
- * Makes a source ready to be built from. False: the loader says there is no such CRL. What it brings is not believed, since
- * other databases will be served from the same memory.
+ * Makes a source ready to be built from. False: there is no such CRL, or it is damaged. What the loader brings is not
+ * believed, since other databases will be served from the same memory.
  */
 static bool
 open_source(Source *source)
@@ -225,26 +233,27 @@ open_source(Source *source)
 	caller = MemoryContextSwitchTo(source->context);
 	der = source->load(source->sha256, source->arg);
 	MemoryContextSwitchTo(caller);
+	/* The loader may have taken pins itself. */
+	prepare_hold();
 	if (!der)
 		return false;
 
 	CHECK_FOR_INTERRUPTS();
 	cmblock_sha256(VARDATA_ANY(der), VARSIZE_ANY_EXHDR(der), digest);
 	if (memcmp(digest, source->sha256, CRL_SHA256_OCTETS) != 0)
-		ereport(ERROR, errcode(ERRCODE_DATA_CORRUPTED), errmsg("a stored CRL is damaged"),
-				errdetail("It is stored under the digest %s but has the digest %s.",
-						  digest_text(source->sha256), digest_text(digest)),
-				errhint("Remove it, and import it again."));
+	{
+		warn_damaged(source, psprintf("Its octets have the digest %s.", digest_text(digest)));
+		return false;
+	}
 	CHECK_FOR_INTERRUPTS();
 	error =
 		cmblock_crl_read((const uint8 *) VARDATA_ANY(der), VARSIZE_ANY_EXHDR(der), &limits, &source->loaded);
 	if (error != CRLERR_NONE)
-		ereport(ERROR, errcode(ERRCODE_DATA_CORRUPTED), errmsg("a stored CRL cannot be read"),
-				errdetail("CRL %s: %s", digest_text(source->sha256), cmblock_crl_error_text(error)),
-				errhint("Remove it, and import it again."));
+	{
+		warn_damaged(source, cmblock_crl_error_text(error));
+		return false;
+	}
 	CHECK_FOR_INTERRUPTS();
-	/* The loader may have taken pins itself. */
-	prepare_hold();
 	source->crl = &source->loaded;
 	return true;
 }

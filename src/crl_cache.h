@@ -29,7 +29,7 @@ typedef bytea *(*CrlLoader)(const uint8 *sha256, void *arg);
 
 /*
  * The index of the CRL with this digest, pinned; built first where nobody has it. NULL only if the loader said that there is
- * no such CRL. Without contention a pin and its release cost about as much as two uncontended locks; take one for each
+ * no such CRL, or brought a damaged one, which a WARNING says. Without contention a pin and its release cost about as much as two uncontended locks; take one for each
  * use and not for a session, since what is pinned cannot be evicted.
  */
 extern const CrlIndex *cmblock_crl_pin(const uint8 *sha256, CrlLoader load, void *arg, CrlPin *pin);

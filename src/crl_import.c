@@ -206,6 +206,21 @@ lock_series(const JudgedCrl *judged)
 
 /* ---------- storing ---------- */
 
+/* A statement that deletes CRLs and returns their digests: the cache need not keep them. */
+static void
+drop(Statement *statement, Datum *key)
+{
+	uint64 count = cmblock_execute(statement, key, NULL);
+
+	for (uint64 i = 0; i < count; i++)
+	{
+		bool isnull;
+		Datum sha256 = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull);
+
+		cmblock_crl_retire((const uint8 *) VARDATA_ANY(DatumGetByteaPP(sha256)));
+	}
+}
+
 void
 cmblock_settle_crl(const unsigned char *sha256)
 {
@@ -220,7 +235,7 @@ cmblock_settle_crl(const unsigned char *sha256)
 		{"thumbprint"}};
 	static Statement drop_bases = {"DELETE FROM cmblock.crl o USING cmblock.crl c"
 								   " WHERE c.sha256 = $1 AND o.scope = c.scope AND o.sha256 <> c.sha256 AND "
-								   "NOT o.is_delta AND NOT c.is_delta",
+								   "NOT o.is_delta AND NOT c.is_delta RETURNING o.sha256",
 								   {"thumbprint"}};
 	static Statement drop_deltas = {
 		"DELETE FROM cmblock.crl o USING cmblock.crl c"
@@ -233,14 +248,15 @@ cmblock_settle_crl(const unsigned char *sha256)
 		"  UNION ALL"
 		"  (SELECT d.sha256 FROM cmblock.crl d JOIN cmblock.crl b ON b.scope = d.scope AND NOT b.is_delta"
 		"   AND b.state = 'current' AND d.base_number <= b.number"
-		"   WHERE d.scope = c.scope AND d.is_delta ORDER BY d.number DESC LIMIT 1)))",
+		"   WHERE d.scope = c.scope AND d.is_delta ORDER BY d.number DESC LIMIT 1)))"
+		" RETURNING o.sha256",
 		{"thumbprint"}};
 	Datum key = thumbprint_datum(sha256);
 
 	cmblock_execute(&mark_base, &key, NULL);
 	cmblock_execute(&mark_delta, &key, NULL);
-	cmblock_execute(&drop_bases, &key, NULL);
-	cmblock_execute(&drop_deltas, &key, NULL);
+	drop(&drop_bases, &key);
+	drop(&drop_deltas, &key);
 }
 
 static void
