@@ -2,9 +2,11 @@
  * wake.c
  *		Telling the background workers, at commit, that there is news.
  *
- * The flags are of this process and this transaction. The commit callback runs after the transaction has
- * become visible to others, so the worker that it wakes cannot look too early. A subtransaction that rolls back leaves its flag
- * behind: the worker then looks once in vain, which costs less than keeping book.
+ * The flags are of this process and this transaction. They act at the very end of the commit: the transaction is then
+ * visible to others, its locks are released, and its cache invalidations are sent, so the worker that wakes up can neither look
+ * too early nor at an old catalog entry. That is later than a commit callback runs, hence the callback of resource owners.
+ * A subtransaction that rolls back leaves its flag behind: the worker then looks once in vain, which costs less than
+ * keeping book.
  *
  * PREPARE TRANSACTION forgets the flags; the utility hook wakes the worker at COMMIT PREPARED.
  */
@@ -13,6 +15,7 @@
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 
 #include "slots.h"
 #include "wake.h"
@@ -21,35 +24,31 @@ static bool rows_changed = false;
 static bool links_changed = false;
 static List *held_databases = NIL;
 
+static bool committed = false;
+
 static void
-forget(void)
+note_end(XactEvent event, void *arg)
 {
-	rows_changed = false;
-	links_changed = false;
-	list_free(held_databases);
-	held_databases = NIL;
+	committed = event == XACT_EVENT_COMMIT;
 }
 
 static void
-at_transaction_end(XactEvent event, void *arg)
+act(ResourceReleasePhase phase, bool is_commit, bool is_top_level, void *arg)
 {
 	ListCell *cell;
 
-	switch (event)
-	{
-		case XACT_EVENT_COMMIT:
-			if (rows_changed || links_changed)
-				cmblock_slots_wake(MyDatabaseId, links_changed);
-			break;
-		case XACT_EVENT_ABORT:
-		case XACT_EVENT_PREPARE:
-			break;
-		default:
-			return;
-	}
+	if (phase != RESOURCE_RELEASE_AFTER_LOCKS || !is_top_level)
+		return;
+	if (committed && (rows_changed || links_changed))
+		cmblock_slots_wake(MyDatabaseId, links_changed);
 	foreach (cell, held_databases)
 		cmblock_slots_release(lfirst_oid(cell));
-	forget();
+
+	list_free(held_databases);
+	held_databases = NIL;
+	rows_changed = false;
+	links_changed = false;
+	committed = false;
 }
 
 static bool
@@ -61,7 +60,8 @@ watch_transaction(void)
 		return false;
 	if (!registered)
 	{
-		RegisterXactCallback(at_transaction_end, NULL);
+		RegisterXactCallback(note_end, NULL);
+		RegisterResourceReleaseCallback(act, NULL);
 		registered = true;
 	}
 	return true;

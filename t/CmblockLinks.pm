@@ -1,0 +1,132 @@
+# What the tests of replication share: links between sites, and sessions that stay open.
+#
+#	link_sites($p01, 'P01', $cen, 'CEN');           # P01 sends to CEN
+#	my %site = hierarchy('CEN', 'P01', 'P02', 'S01');
+#	my $session = open_session($p01);
+#	query($session, 'BEGIN');
+package CmblockLinks;
+
+use strict;
+use warnings;
+use Carp;
+use CmblockTest;
+use Exporter 'import';
+use IPC::Run;
+use PostgreSQL::Test::Utils;
+
+our @EXPORT = qw(link_sites hierarchy hierarchy_uuid open_session query close_session
+  wait_for_block wait_for_worker worker_pid);
+
+use constant hierarchy_uuid => '11111111-2222-3333-4444-555555555555';
+
+# Failures are retried soon, so that the tests do not wait for the back-off.
+my $quick = "cmblock.retry_max = '200ms'\n";
+
+# One site sends to another: the role at the receiver, server and user mapping at the sender. The receiver accepts
+# first, so that the first attempt succeeds. Options: server => more options of the server.
+sub link_sites
+{
+	my ($from, $from_code, $to, $to_code, %opt) = @_;
+	my $role = lc("${from_code}_link");
+	my $server = lc($to_code);
+
+	sql($to, "DO \$\$ BEGIN CREATE ROLE $role LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END \$\$");
+	sql($to, "SELECT cmblock.accept_link('$from_code', '$role')");
+	sql($from, "CREATE SERVER $server FOREIGN DATA WRAPPER cmblock_fdw OPTIONS (${\ server_options($to, %{ $opt{server} // {} }) })");
+	sql($from, "CREATE USER MAPPING FOR postgres SERVER $server OPTIONS (user '$role')");
+	sql($from, "SELECT cmblock.link_site('$to_code', '$server')");
+	return;
+}
+
+# A hierarchy of clusters, linked both ways where both have something to say. Codes: C.. central, P.. primary, S..
+# secondary below the P.. of the same number.
+sub hierarchy
+{
+	my @codes = @_;
+	my %kind = (C => 'central', P => 'primary', S => 'secondary');
+	my %site;
+	my %parent;
+
+	for my $code (@codes)
+	{
+		my $kind = $kind{ substr($code, 0, 1) };
+
+		$parent{$code} = $kind eq 'primary' ? (grep { /^C/ } @codes)[0] : $kind eq 'secondary' ? 'P' . substr($code, 1) : undef;
+		$site{$code} = new_site(
+			lc($code),
+			code => $code,
+			kind => $kind,
+			hierarchy => hierarchy_uuid,
+			parent => $parent{$code},
+			conf => $quick);
+	}
+	for my $code (grep { $parent{$_} } @codes)
+	{
+		my ($node, $parent) = ($site{$code}, $site{ $parent{$code} });
+		my $kind = $kind{ substr($code, 0, 1) };
+
+		sql($parent, "SELECT cmblock.add_site('$code', '$kind', '$parent{$code}')");
+		link_sites($node, $code, $parent, $parent{$code}) if $kind eq 'primary';
+		link_sites($parent, $parent{$code}, $node, $code);
+	}
+	return %site;
+}
+
+# ---------- sessions that stay open ----------
+
+sub open_session
+{
+	my ($node, $database) = @_;
+	my $session = { in => '', out => '', err => '', timer => IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default) };
+
+	$session->{run} = IPC::Run::start(
+		[ 'psql', '-XAtq', '-d', $node->connstr($database // 'postgres'), '-f', '-' ],
+		'<', \$session->{in}, '>', \$session->{out}, '2>', \$session->{err}, $session->{timer});
+	return $session;
+}
+
+# Run a statement and return what it prints.
+sub query
+{
+	my ($session, $sql) = @_;
+
+	$session->{out} = '';
+	$session->{in} .= "$sql;\n\\echo ~done~\n";
+	$session->{run}->pump until $session->{out} =~ /~done~\n/;
+	croak $session->{err} if $session->{err} =~ /ERROR|FATAL/;
+	return $session->{out} =~ s/\n?~done~\n//r;
+}
+
+sub close_session
+{
+	my ($session) = @_;
+
+	$session->{in} .= "\\q\n";
+	$session->{run}->finish;
+	return;
+}
+
+# ---------- waiting ----------
+
+# Wait until a site has this client in this state of block.
+sub wait_for_block
+{
+	my ($node, $client, $blocked, $name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	return wait_until($node, "SELECT coalesce((SELECT blocked::text FROM cmblock.client WHERE smsid::uuid = '$client'), 'unknown')",
+		$name, $blocked ? 'true' : 'false');
+}
+
+# The process number of a site's replicator, when it runs; waits for it, and not for the one given.
+sub worker_pid
+{
+	my ($node, $not) = @_;
+	my $where = "backend_type = 'cmblock replicator' AND datname = 'postgres' AND pid <> " . ($not // 0);
+
+	$node->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_stat_activity WHERE $where")
+	  or croak 'no replicator';
+	return $node->safe_psql('postgres', "SELECT pid FROM pg_stat_activity WHERE $where");
+}
+
+1;
