@@ -20,7 +20,7 @@ our @EXPORT = qw(link_sites hierarchy hierarchy_uuid open_session query close_se
 use constant hierarchy_uuid => '11111111-2222-3333-4444-555555555555';
 
 # Failures are retried soon, so that the tests do not wait for the back-off.
-my $quick = "cmblock.retry_max = '200ms'\n";
+my $quick = "cmblock.retry_max = '200ms'\nrestart_after_crash = on\n";
 
 # One site sends to another: the role at the receiver, server and user mapping at the sender. The receiver accepts
 # first, so that the first attempt succeeds. Options: server => more options of the server.
