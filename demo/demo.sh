@@ -67,6 +67,7 @@ time_change f "$LAPTOP" laptop "SELECT cmblock.unblock_client('$LAPTOP', 'found'
 show_decisions "$LAPTOP" laptop t
 
 chapter "What an operator sees"
+wait_for P01 "NOT EXISTS (SELECT FROM cmblock.replication_status WHERE lag_rows > 0)"
 show P01 "SELECT neighbour, direction, flow, state, lag_rows, lag_seconds, last_error, rows FROM cmblock.replication_status"
 show P01 "SELECT at::timestamp(0), actor, action, name, reason, ticket FROM cmblock.block_history"
 show P01 "SELECT intact, events, detail FROM cmblock.verify_block_history()"

@@ -219,7 +219,7 @@ show_decisions()
 # Ask a site again and again until it stops giving that answer, and print the moment, in seconds since 1970.
 watch_decision()
 {
-	at "$1" <<-END 2>&1 | sed -n 's/^.*INFO:  //p'
+	at "$1" <<-SQL 2>&1 | sed -n 's/^.*INFO:  //p'
 		SELECT set_config('demo.certificate', :'$4', false) \g /dev/null
 		DO \$\$
 		DECLARE
@@ -236,7 +236,7 @@ watch_decision()
 			RAISE INFO '%', extract(epoch FROM clock_timestamp());
 		END
 		\$\$;
-	END
+	SQL
 }
 
 # time_change OLD_ANSWER CLIENT CERTIFICATE SQL: run the command at P01 while all sites are being asked

@@ -165,6 +165,8 @@ change_client(FunctionCallInfo fcinfo, bool block)
 	cmblock_require_assigned_here(state.assigned_site, what);
 	if (state.blocked == block)
 		outcome = unchanged(&state, what, block);
+	else if (block && state.isv_proxied)
+		cmblock_refuse_isv_proxied(what);
 	else
 	{
 		change(&update_client, values, nulls);

@@ -108,6 +108,18 @@ require_site_or_restore(void)
 	return here;
 }
 
+void
+cmblock_refuse_isv_proxied(const char *what)
+{
+	ereport(
+		ERROR, errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+		errmsg("%s reaches the site through an ISV proxy and cannot be blocked", what),
+		errdetail("Its requests come under the proxy's certificate, so a block of the client would change "
+				  "nothing."),
+		errhint("Block the ISV proxy's certificate with cmblock.block_certificate; it says how many clients "
+				"that cuts off."));
+}
+
 /* ---------- trigger protocol ---------- */
 
 static TriggerData *
@@ -334,13 +346,7 @@ check_update(const GuardedColumns *c, TupleDesc desc, const Row *old, const Row 
 				errmsg("%s is blocked and cannot become ISV-proxied", describe_row(c, old)),
 				errdetail("The block would no longer have an effect."), errhint("Unblock it first."));
 	if (c->is_client && is_true(new, c->blocked) && is_true(new, c->isv_proxied))
-		ereport(
-			ERROR, errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			errmsg("%s reaches the site through an ISV proxy and cannot be blocked", describe_row(c, old)),
-			errdetail("Its requests come under the proxy's certificate, so a block of the client would "
-					  "change nothing."),
-			errhint("Block the ISV proxy's certificate with cmblock.block_certificate; it says how many "
-					"clients that cuts off."));
+		cmblock_refuse_isv_proxied(describe_row(c, old));
 	if (!c->is_client)
 		for (int column = 1; column <= desc->natts; column++)
 			if (column < c->registered_at && column != c->assigned_site && !same(desc, old, new, column))

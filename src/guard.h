@@ -47,4 +47,7 @@ extern Writer cmblock_set_writer(Writer writer);
  */
 extern void cmblock_require_assigned_here(SiteCode assigned, const char *what);
 
+/* The error for a block of an ISV-proxied client. */
+extern void cmblock_refuse_isv_proxied(const char *what) pg_attribute_noreturn();
+
 #endif
