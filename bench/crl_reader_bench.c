@@ -26,19 +26,12 @@
 #include <openssl/sha.h>
 #include <openssl/x509.h>
 
+#include "crl_generate.h"
 #include "crl_index.h"
 #include "crl_reader.h"
 #include "crl_verify.h"
 
-#define SERIAL_OCTETS 20
 #define LOOKUPS 1000000
-
-typedef struct Generated
-{
-	uint8_t *der;
-	size_t size;
-	uint32_t entries;
-} Generated;
 
 typedef struct Figures
 {
@@ -51,158 +44,6 @@ typedef struct Figures
 	double miss;    /* nanoseconds */
 	double step[4]; /* seconds; see report() */
 } Figures;
-
-static void
-check(bool good, const char *what)
-{
-	if (!good)
-	{
-		fprintf(stderr, "crl_reader_bench: %s failed\n", what);
-		exit(1);
-	}
-}
-
-static void *
-allocate(size_t size)
-{
-	void *memory = malloc(size);
-
-	check(memory != NULL, "malloc");
-	return memory;
-}
-
-static double
-now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double) t.tv_sec + (double) t.tv_nsec / 1e9;
-}
-
-/* Tag and a length of four octets' room at most; DER wants the fewest. */
-static uint8_t *
-put_header(uint8_t *p, uint8_t tag, size_t length)
-{
-	int octets = length < 0x80 ? 0 : length < 0x100 ? 1 : length < 0x10000 ? 2 : length < 0x1000000 ? 3 : 4;
-
-	*p++ = tag;
-	if (octets == 0)
-		*p++ = (uint8_t) length;
-	else
-	{
-		*p++ = (uint8_t) (0x80 | octets);
-		while (octets-- > 0)
-			*p++ = (uint8_t) (length >> (8 * octets));
-	}
-	return p;
-}
-
-static uint8_t *
-put_element(uint8_t *p, uint8_t tag, const void *content, size_t size)
-{
-	p = put_header(p, tag, size);
-	memcpy(p, content, size);
-	return p + size;
-}
-
-/* A well-mixed number for each number (splitmix64). */
-static inline uint64_t
-mix(uint64_t x)
-{
-	x += UINT64_C(0x9e3779b97f4a7c15);
-	x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-	x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
-	return x ^ (x >> 31);
-}
-
-/* Serial number n, positive and of 20 octets: the same for the same n, and as good as random. */
-static inline void
-make_serial(uint64_t n, uint8_t serial[SERIAL_OCTETS])
-{
-	uint64_t words[3] = {mix(3 * n), mix(3 * n + 1), mix(3 * n + 2)};
-
-	memcpy(serial, words, SERIAL_OCTETS);
-	serial[0] = (uint8_t) ((serial[0] & 0x7f) | 0x01);
-}
-
-static uint8_t *
-put_entry(uint8_t *p, const uint8_t *serial, uint32_t i)
-{
-	static const uint8_t reason[] = {0x30, 0x0c, 0x30, 0x0a, 0x06, 0x03, 0x55,
-									 0x1d, 0x15, 0x04, 0x03, 0x0a, 0x01, 0x05};
-	bool has_reason = i % 10 < 7;
-	char date[32];
-
-	snprintf(date, sizeof(date), "25%02u%02u%02u%02u%02uZ", i / 7 % 12 + 1, i % 28 + 1, i % 24, i % 59,
-			 i % 57);
-	p = put_header(p, 0x30, 2 + SERIAL_OCTETS + 15 + (has_reason ? sizeof(reason) : 0));
-	p = put_element(p, 0x02, serial, SERIAL_OCTETS);
-	p = put_element(p, 0x17, date, 13);
-	if (has_reason)
-	{
-		memcpy(p, reason, sizeof(reason));
-		p += sizeof(reason);
-	}
-	return p;
-}
-
-static void
-generate(uint32_t entries, EVP_PKEY *key, Generated *crl)
-{
-	static const uint8_t algorithm[] = {0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86,
-										0xf7, 0x0d, 0x01, 0x01, 0x0b, 0x05, 0x00};
-	static const uint8_t head[] = {0x02, 0x01, 0x01, 0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7,
-								   0x0d, 0x01, 0x01, 0x0b, 0x05, 0x00, 0x30, 0x10, 0x31, 0x0e, 0x30, 0x0c,
-								   0x06, 0x03, 0x55, 0x04, 0x03, 0x0c, 0x05, 'B',  'e',  'n',  'c',  'h'};
-	static const uint8_t number[] = {0xa0, 0x0e, 0x30, 0x0c, 0x30, 0x0a, 0x06, 0x03,
-									 0x55, 0x1d, 0x14, 0x04, 0x03, 0x02, 0x01, 0x2a};
-	uint8_t *list = allocate((size_t) entries * 60 + 16);
-	uint8_t *body = allocate((size_t) entries * 60 + 512);
-	uint8_t *tbs = allocate((size_t) entries * 60 + 512);
-	uint8_t *p = list;
-	uint8_t *q;
-	uint8_t signature[1024] = {0};
-	size_t signature_size = sizeof(signature) - 1;
-	EVP_MD_CTX *context = EVP_MD_CTX_new();
-	uint32_t i;
-
-	crl->entries = entries;
-	crl->der = allocate((size_t) entries * 60 + 2048);
-	for (i = 0; i < entries; i++)
-	{
-		uint8_t serial[SERIAL_OCTETS];
-
-		make_serial(i, serial);
-		p = put_entry(p, serial, i);
-	}
-
-	q = body;
-	memcpy(q, head, sizeof(head));
-	q += sizeof(head);
-	q = put_element(q, 0x17, "260101000000Z", 13);
-	q = put_element(q, 0x17, "300101000000Z", 13);
-	q = put_element(q, 0x30, list, (size_t) (p - list));
-	memcpy(q, number, sizeof(number));
-	q += sizeof(number);
-	p = put_element(tbs, 0x30, body, (size_t) (q - body));
-
-	check(context != NULL && EVP_DigestSignInit(context, NULL, EVP_sha256(), NULL, key) == 1 &&
-			  EVP_DigestSign(context, signature + 1, &signature_size, tbs, (size_t) (p - tbs)) == 1,
-		  "signing");
-	EVP_MD_CTX_free(context);
-
-	q = body;
-	memcpy(q, tbs, (size_t) (p - tbs));
-	q += p - tbs;
-	memcpy(q, algorithm, sizeof(algorithm));
-	q += sizeof(algorithm);
-	q = put_element(q, 0x03, signature, signature_size + 1);
-	crl->size = (size_t) (put_element(crl->der, 0x30, body, (size_t) (q - body)) - crl->der);
-	free(list);
-	free(body);
-	free(tbs);
-}
 
 /*
  * What to look up next: a listed serial, or one that is not. It is computed and not taken from an array, which would
@@ -388,11 +229,15 @@ report(const Generated *generated, const Figures *openssl, const Figures *ours)
 static void
 run(uint32_t entries, EVP_PKEY *key)
 {
+	const GenerateOptions options = {.entries = entries,
+									 .number = 42,
+									 .this_update = time(NULL) - 3600,
+									 .next_update = time(NULL) + 604800};
 	Generated generated;
 	Figures openssl;
 	Figures ours;
 
-	generate(entries, key, &generated);
+	generate_crl(&options, key, &generated);
 	run_cmblock(&generated, key, &ours);
 	run_openssl(&generated, key, &openssl);
 	report(&generated, &openssl, &ours);
