@@ -14,7 +14,7 @@
 #	<!-- run -->			the next block is for a shell
 #	<!-- output -->			the next block is what the last one printed
 #
-# The hosts cen.example.com, p01.example.com ... are the servers of this test. Outputs are compared without regard
+# The hosts cen.example.com, p01.example.com ... are the servers of this test; over TCP they ask for passwords. Outputs are compared without regard
 # to times, hashes, uuids and the widths of columns.
 #
 # For the author of a page: DOCS_PAGE=tutorial runs that page alone, DOCS_UPDATE=1 writes what was printed into it.
@@ -36,7 +36,11 @@ my $pki = make_pki();
 
 foreach my $code (sort keys %kind)
 {
-	$node{$code} = new_site(lc $code, extension => 0, conf => "timezone = 'UTC'");
+	my $node = $node{$code} = new_site(lc $code, extension => 0, conf => "timezone = 'UTC'");
+
+	unlink $node->data_dir . '/pg_hba.conf';
+	$node->append_conf('pg_hba.conf', "local all all trust\nhost site all 127.0.0.1/32 scram-sha-256\n");
+	$node->reload;
 }
 foreach my $page ("$root/README.md", sort glob("$root/docs/*.md"))
 {
@@ -228,10 +232,10 @@ sub link_sites
 	my ($peer, $server) = (lc "${from}_replicator", lc $to);
 	my $options = server_options($node{$to}, dbname => 'site');
 
-	$node{$to}->safe_psql('site', "CREATE ROLE $peer LOGIN; SELECT cmblock.accept_link('$from', '$peer')");
+	$node{$to}->safe_psql('site', "CREATE ROLE $peer LOGIN PASSWORD 'known'; SELECT cmblock.accept_link('$from', '$peer')");
 	$node{$from}->safe_psql('site', <<"END");
 CREATE SERVER $server FOREIGN DATA WRAPPER cmblock_fdw OPTIONS ($options);
-CREATE USER MAPPING FOR CURRENT_USER SERVER $server OPTIONS (user '$peer');
+CREATE USER MAPPING FOR CURRENT_USER SERVER $server OPTIONS (user '$peer', password 'known');
 SELECT cmblock.link_site('$to', '$server');
 END
 	return;
