@@ -273,8 +273,8 @@ finish_demo()
 		do
 			echo "$site:  $bin/psql -h $AREA/run -p ${PORT[$site]} -U admin site"
 		done
-		echo "stop:  for d in $AREA/*/data; do $bin/pg_ctl -D \$d -m fast stop; done; rm -rf $AREA"
-		echo "Servers do not run as root, so run the last line as the account $(id -un)."
+		echo "stop:  sh -c 'for d in $AREA/*/data; do $bin/pg_ctl -D \$d -m fast stop; done; rm -rf $AREA'"
+		echo "As root, put before each of these lines: runuser -u $(id -un) --"
 		return
 	fi
 	for site in "${SITES[@]}"
