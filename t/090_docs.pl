@@ -14,8 +14,8 @@
 #	<!-- run -->			the next block is for a shell
 #	<!-- output -->			the next block is what the last one printed
 #
-# The hosts cen.example.com, p01.example.com ... are the servers of this test; over TCP they ask for passwords. Outputs are compared without regard
-# to times, hashes, uuids and the widths of columns.
+# The hosts cen.example.com, p01.example.com ... are the servers of this test, which ask for passwords over TCP.
+# Outputs are compared without regard to times, hashes, uuids and the widths of columns.
 #
 # For the author of a page: DOCS_PAGE=tutorial runs that page alone, DOCS_UPDATE=1 writes what was printed into it.
 use strict;

@@ -1,5 +1,8 @@
-# docs/sql-reference.md and the catalog say the same: every function with its arguments, result and privileges, every type with its
-# values, every table and view with its columns, every setting with its default. What the page has and the catalog has not fails, too.
+# docs/sql-reference.md and the catalog say the same: every function with its arguments, result and privileges, every
+# type with its values, every table and view with its columns, every setting with its default. What the page has and
+# the catalog has not fails, too.
+#
+# The messages that README.md explains are those of the sources.
 #
 # Left out are the functions of the data types, which a type's own section describes.
 #
@@ -24,6 +27,7 @@ compare_columns('Views', 'v');
 compare_columns('Tables', 'r');
 compare_settings();
 compare_foreign_data_wrappers();
+check_messages();
 done_testing();
 
 # Title of a second-level heading => { title of a third-level heading => its text }; the text before those is at ''.
@@ -244,5 +248,26 @@ sub compare_foreign_data_wrappers
 	my @existing = map { $_->[0] } rows(q(SELECT fdwname FROM pg_foreign_data_wrapper WHERE fdwname LIKE 'cmblock%'));
 
 	is_deeply(\@documented, \@existing, 'the foreign data wrapper is that of the catalog');
+	return;
+}
+
+# ---------------------------------------------------------------------------------------------
+# Messages
+# ---------------------------------------------------------------------------------------------
+
+# Of a message, what stands between the parts that vary has to be in a string of the sources.
+sub check_messages
+{
+	my $sources = join '', map { slurp_file($_) } glob("$FindBin::RealBin/../{src,worker}/*.c");
+	my ($table) = slurp_file("$FindBin::RealBin/../README.md") =~ /^## Troubleshooting\n(.*?)^## /ms;
+
+	# a long string is several in C
+	$sources =~ s/"\s*\n\s*"//g;
+	$sources =~ s/\\"/"/g;
+	foreach my $message ($table =~ /^\| (?:reason )?`(?:WARNING: )?([^`]+)` \|/mg)
+	{
+		my @missing = grep { length > 8 && index($sources, $_) < 0 } split /\s*…\s*/, $message;
+		is("@missing", '', "message: $message");
+	}
 	return;
 }
