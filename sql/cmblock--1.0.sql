@@ -538,6 +538,7 @@ CREATE TABLE cmblock.certificate (
 	change_xid       xid8 NOT NULL,
 	changed_by       text NOT NULL,
 	changed_at       timestamptz NOT NULL,
+	revoked_at       timestamptz,
 	CHECK ((type = 'client') = (client IS NOT NULL)),
 	CHECK (NOT blocked OR block_changed_at IS NOT NULL)
 );
@@ -546,6 +547,7 @@ CREATE INDEX certificate_sha1 ON cmblock.certificate (sha1);
 CREATE INDEX certificate_client ON cmblock.certificate (client);
 CREATE INDEX certificate_key ON cmblock.certificate (key_sha256);
 COMMENT ON TABLE cmblock.certificate IS 'the certificates the hierarchy knows, each with a block state of its own';
+COMMENT ON COLUMN cmblock.certificate.revoked_at IS 'revoked by this hierarchy, whatever a CRL says: the mobile device it was of was deleted; it never becomes good again';
 COMMENT ON COLUMN cmblock.certificate.key_sha256 IS 'SHA-256 of the SubjectPublicKeyInfo';
 
 CREATE TYPE cmblock.block_action AS ENUM ('blocked', 'unblocked', 'reassigned', 'deleted');
@@ -945,6 +947,12 @@ CREATE FUNCTION cmblock.revocation_status(certificate bytea, at timestamptz DEFA
 	AS 'MODULE_PATHNAME', 'cmblock_revocation_status' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION cmblock.revocation_status IS 'is this certificate (DER, PEM, or the SHA-1 or SHA-256 of a registered one) or a CA above it revoked?';
 
+CREATE FUNCTION cmblock.crl_checking(client cmblock.smsid, OUT checker text, OUT certificates text, OUT checks boolean, OUT detail text)
+	RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'cmblock_crl_checking' LANGUAGE C STABLE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	ROWS 2;
+COMMENT ON FUNCTION cmblock.crl_checking IS 'who checks whose certificates against CRLs for this client: a row for the site, a row for the client';
+
 -- ---------------------------------------------------------------------------------------------
 -- The decision: may this request be served?
 --
@@ -1253,6 +1261,29 @@ COMMENT ON VIEW cmblock.crl_cache IS 'the CRLs held in memory: shared by all ses
 CREATE VIEW cmblock.crl_cache_total AS
 	SELECT * FROM cmblock.crl_cache_totals();
 COMMENT ON VIEW cmblock.crl_cache_total IS 'the memory for CRLs: its size, and what happened in it since the server (or this session) started';
+
+CREATE VIEW cmblock.blocked_not_revoked AS
+	SELECT x.sha256 AS certificate, x.type, x.subject, x.issuer, x.serial, x.client, c.name, x.assigned_site,
+	       CASE WHEN x.blocked THEN x.block_changed_at ELSE c.block_changed_at END AS blocked_at,
+	       CASE WHEN x.blocked THEN x.block_changed_by ELSE c.block_changed_by END AS blocked_by,
+	       s.status, s.reason, s.detail, x.not_after
+	FROM cmblock.certificate x
+	LEFT JOIN cmblock.client c ON c.smsid = x.client
+	CROSS JOIN LATERAL cmblock.revocation_status(x.sha256::bytea) s
+	WHERE (x.blocked OR c.blocked) AND NOT x.self_signed AND x.not_after > now() AND s.status <> 'revoked'
+	ORDER BY 9 DESC;
+COMMENT ON VIEW cmblock.blocked_not_revoked IS 'blocked certificates, and those of blocked clients, that no CRL revokes: what to ask the PKI administrators for';
+
+CREATE VIEW cmblock.revoked_not_blocked AS
+	SELECT x.sha256 AS certificate, x.type, x.subject, x.issuer, x.serial, x.client, c.name, x.assigned_site,
+	       s.reason, s.detail, s.revoked_at, s.revocation_reason, x.not_after
+	FROM cmblock.certificate x
+	LEFT JOIN cmblock.client c ON c.smsid = x.client
+	CROSS JOIN LATERAL cmblock.revocation_status(x.sha256::bytea) s
+	WHERE NOT x.blocked AND NOT coalesce(c.blocked, false) AND x.deleted_at IS NULL AND x.not_after > now()
+	  AND s.status = 'revoked'
+	ORDER BY s.revoked_at DESC;
+COMMENT ON VIEW cmblock.revoked_not_blocked IS 'certificates that are revoked, while neither they nor their clients are blocked: a client with another certificate still gets in';
 
 -- ---------------------------------------------------------------------------------------------
 -- Privileges: PUBLIC has none, but for the data types' own functions, which touch no data

@@ -45,11 +45,11 @@ static const char *const client_columns[] = {
 };
 
 static const char *const certificate_columns[] = {
-	"sha256",      "sha1",         "type",         "client",           "assigned_site",
-	"subject",     "issuer",       "serial",       "not_before",       "not_after",
-	"self_signed", "key_sha256",   "der",          "registered_at",    "deleted_at",
-	"blocked",     "block_reason", "block_ticket", "block_changed_by", "block_changed_at",
-	"version",     "origin_site",  "changed_by",   "changed_at",
+	"sha256",           "sha1",       "type",         "client",        "assigned_site",
+	"subject",          "issuer",     "serial",       "not_before",    "not_after",
+	"self_signed",      "key_sha256", "der",          "registered_at", "deleted_at",
+	"revoked_at",       "blocked",    "block_reason", "block_ticket",  "block_changed_by",
+	"block_changed_at", "version",    "origin_site",  "changed_by",    "changed_at",
 };
 
 static const struct

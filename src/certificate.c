@@ -73,7 +73,7 @@ lock_own_client(const Smsid *client)
 
 /* ---------- the certificate ---------- */
 
-static Statement lock_certificate = {"SELECT client, type, assigned_site, deleted_at IS NOT NULL FROM "
+static Statement lock_certificate = {"SELECT client, type, assigned_site, deleted_at IS NOT NULL, revoked_at IS NOT NULL FROM "
 									 "cmblock.certificate WHERE sha256 = $1 FOR UPDATE",
 									 {"thumbprint"}};
 
@@ -139,6 +139,10 @@ confirm(const Registration *r)
 	if (type != r->type || (r->client && memcmp(DatumGetSmsidP(client), r->client, SMSID_OCTETS) != 0))
 		refuse_other_owner(r, has_no_client ? NULL : DatumGetSmsidP(client), type);
 	cmblock_require_assigned_here(DatumGetSiteCode(cmblock_result(3, &isnull)), describe(r));
+	if (DatumGetBool(cmblock_result(5, &isnull)))
+		ereport(WARNING, errcode(ERRCODE_WARNING), errmsg("%s is revoked and stays revoked", describe(r)),
+				errdetail("The mobile device that it was of was deleted."),
+				errhint("Issue a new certificate, with a new key."));
 	if (DatumGetBool(cmblock_result(4, &isnull)))
 		cmblock_execute(&revive_certificate, &key, NULL);
 }

@@ -237,8 +237,16 @@ lock_own_client(const Smsid *smsid, bool even_deleted)
 						"brings it back."));
 }
 
+/*
+ * A mobile device keeps its certificate, and no CA is told of the deletion: so this hierarchy revokes it for good, and
+ * those that were deleted before it.
+ */
 static Statement delete_certificates = {
-	"UPDATE cmblock.certificate SET deleted_at = now() WHERE client = $1 AND deleted_at IS NULL", {"smsid"}};
+	"UPDATE cmblock.certificate x SET deleted_at = coalesce(x.deleted_at, now()),"
+	" revoked_at = CASE WHEN c.kind = 'mobile_device' THEN coalesce(x.revoked_at, now()) ELSE x.revoked_at END"
+	" FROM cmblock.client c WHERE c.smsid = $1 AND x.client = $1"
+	" AND (x.deleted_at IS NULL OR (c.kind = 'mobile_device' AND x.revoked_at IS NULL))",
+	{"smsid"}};
 static Statement delete_client = {"UPDATE cmblock.client SET deleted_at = now() WHERE smsid = $1", {"smsid"}};
 static Statement hand_over_certificates = {
 	"UPDATE cmblock.certificate SET assigned_site = $2 WHERE client = $1", {"smsid", "site_code"}};

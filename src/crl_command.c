@@ -142,7 +142,7 @@ static List *
 known_certificates(const CrlTaking *taking, bool all, MemoryContext context)
 {
 	static Statement find = {"SELECT sha256, serial, der, client, subject FROM cmblock.certificate"
-							 " WHERE deleted_at IS NULL AND not_after > now() AND NOT self_signed"
+							 " WHERE deleted_at IS NULL AND revoked_at IS NULL AND not_after > now() AND NOT self_signed"
 							 " AND ($2 OR issuer = $1) ORDER BY subject, sha256",
 							 {"text", "bool"}};
 	Datum values[2] = {CStringGetTextDatum(taking->issuer), BoolGetDatum(all)};

@@ -31,6 +31,7 @@
 #include "statement.h"
 #include "types.h"
 
+bool cmblock_clients_check_crl = true;
 int cmblock_crl_max_size = 262144;
 int cmblock_crl_shrink_entries = 2;
 int cmblock_crl_shrink_percent = 10;
@@ -38,6 +39,10 @@ int cmblock_crl_shrink_percent = 10;
 void
 cmblock_crl_import_init(void)
 {
+	DefineCustomBoolVariable(
+		"cmblock.clients_check_crl", "Windows clients check the CRL for the certificates of site systems.",
+		"The site's property; cmblock.crl_checking tells it. Macs always check, mobile devices never.",
+		&cmblock_clients_check_crl, true, PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("cmblock.crl_max_size", "Size up to which a CRL is taken in.", NULL,
 							&cmblock_crl_max_size, 262144, 1, 1000000, PGC_SUSET, GUC_UNIT_KB, NULL, NULL,
 							NULL);

@@ -99,6 +99,7 @@ extern char *cmblock_crl_shrinks(const JudgedCrl *judged);
 
 /* Settings of this part. */
 extern void cmblock_crl_import_init(void);
+extern bool cmblock_clients_check_crl;
 extern int cmblock_crl_max_size; /* kB */
 extern int cmblock_crl_shrink_entries;
 extern int cmblock_crl_shrink_percent;

@@ -505,12 +505,42 @@ step_trust(Evaluation *e)
 		REFUSE(e, STEP_TRUST, REASON_CERTIFICATE_UNTRUSTED, "It is self-signed and not registered.");
 }
 
+/* The certificate, or one with its key, where this hierarchy revoked it, whatever any CRL says. */
+static const CertificateRecord *
+revoked_here(const Evaluation *e)
+{
+	ListCell *cell;
+
+	if (e->form == FORM_REGISTERED && e->certificate.revoked)
+		return &e->certificate;
+	foreach (cell, e->kin)
+	{
+		const CertificateRecord *kin = lfirst(cell);
+
+		if (kin->revoked)
+			return kin;
+	}
+	return NULL;
+}
+
 static void
 step_revocation(Evaluation *e)
 {
+	const CertificateRecord *revoked;
 	RevocationAnswer answer;
 	Leaf leaf;
 
+	revoked = revoked_here(e);
+	if (revoked)
+	{
+		REFUSE(e, STEP_REVOCATION, REASON_CERTIFICATE_REVOKED,
+			   "%sThis hierarchy revoked it at %s, when the mobile device that it was of was deleted.",
+			   e->form == FORM_STRANGE
+				   ? psprintf("It has the key of certificate %s. ", cmblock_hex_string(revoked->sha256, SHA256_OCTETS))
+				   : "",
+			   time_text(revoked->revoked_at));
+		return;
+	}
 	if (!e->chained)
 	{
 		SKIP(e, STEP_REVOCATION, "There is no chain to the trust list to ask along.");

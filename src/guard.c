@@ -155,6 +155,7 @@ typedef struct GuardedColumns
 	int isv_proxied; /* client only */
 	int registered_at;
 	int deleted_at;
+	int revoked_at; /* certificate only */
 	int blocked;
 	int block_reason;
 	int block_ticket;
@@ -189,6 +190,7 @@ guarded_columns(Relation relation)
 	c->isv_proxied = is_client ? cmblock_column_number(desc, "isv_proxied") : 0;
 	c->registered_at = cmblock_column_number(desc, "registered_at");
 	c->deleted_at = cmblock_column_number(desc, "deleted_at");
+	c->revoked_at = is_client ? 0 : cmblock_column_number(desc, "revoked_at");
 	c->blocked = cmblock_column_number(desc, "blocked");
 	c->block_reason = cmblock_column_number(desc, "block_reason");
 	c->block_ticket = cmblock_column_number(desc, "block_ticket");
@@ -320,6 +322,8 @@ stamp_insert(const GuardedColumns *c, Row *new)
 {
 	set(new, c->registered_at, TimestampTzGetDatum(GetCurrentStatementStartTimestamp()));
 	set_null(new, c->deleted_at);
+	if (!c->is_client)
+		set_null(new, c->revoked_at);
 	set(new, c->blocked, BoolGetDatum(false));
 	set_null(new, c->block_reason);
 	set_null(new, c->block_ticket);
@@ -376,6 +380,11 @@ stamp_update(const GuardedColumns *c, TupleDesc desc, const Row *old, Row *new)
 	}
 	else if (!IS_NULL(old, c->deleted_at))
 		set(new, c->registered_at, now);
+	/* What was revoked stays revoked. */
+	if (!c->is_client && !IS_NULL(old, c->revoked_at))
+		copy(new, old, c->revoked_at);
+	else if (!c->is_client && !IS_NULL(new, c->revoked_at))
+		set(new, c->revoked_at, now);
 
 	if (is_true(new, c->blocked) == is_true(old, c->blocked))
 	{

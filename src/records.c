@@ -50,6 +50,7 @@ typedef enum CertificateColumn
 	CERT_NOT_AFTER,
 	CERT_SELF_SIGNED,
 	CERT_DELETED_AT,
+	CERT_REVOKED_AT,
 	CERT_DER,
 	CERT_BLOCK,
 	CERT_COLUMNS = CERT_BLOCK + 5
@@ -73,7 +74,7 @@ static Columns client_columns = {
 	.count = CLIENT_COLUMNS};
 
 static Columns certificate_columns = {.name = {"sha256", "type", "client", "assigned_site", "serial",
-											   "not_before", "not_after", "self_signed", "deleted_at", "der",
+											   "not_before", "not_after", "self_signed", "deleted_at", "revoked_at", "der",
 											   BLOCK_COLUMNS},
 									  .count = CERT_COLUMNS};
 
@@ -239,6 +240,8 @@ read_certificate(RowScan *rows, CertificateRecord *certificate)
 	certificate->not_after = DatumGetTimestampTz(required(rows, CERT_NOT_AFTER));
 	certificate->self_signed = DatumGetBool(required(rows, CERT_SELF_SIGNED));
 	certificate->deleted = is_set(rows, CERT_DELETED_AT);
+	certificate->revoked_at = DatumGetTimestampTz(column(rows, CERT_REVOKED_AT, &isnull));
+	certificate->revoked = !isnull;
 	read_block(rows, CERT_BLOCK, &certificate->block);
 }
 
@@ -312,7 +315,8 @@ cmblock_find_certificates_by_key(Snapshot snapshot, const unsigned char *key_sha
 	{
 		CertificateRecord *certificate;
 
-		if (list_length(found) >= MAX_KIN && !DatumGetBool(required(&rows, CERT_BLOCK)))
+		if (list_length(found) >= MAX_KIN && !DatumGetBool(required(&rows, CERT_BLOCK)) &&
+			!is_set(&rows, CERT_REVOKED_AT))
 			continue;
 		certificate = palloc(sizeof(CertificateRecord));
 		read_certificate(&rows, certificate);

@@ -48,6 +48,8 @@ typedef struct CertificateRecord
 	TimestampTz not_after;
 	bool self_signed;
 	bool deleted;
+	bool revoked; /* by this hierarchy, at revoked_at */
+	TimestampTz revoked_at;
 	BlockState block;
 } CertificateRecord;
 
@@ -64,7 +66,8 @@ extern bool cmblock_find_blocked_hardware(Snapshot snapshot, text *hardware_id, 
 extern int cmblock_find_certificate(Snapshot snapshot, const unsigned char *thumbprint, int length,
 									CertificateRecord *certificate, CertificateRecord *other);
 
-/* The certificates with this public key: a list of CertificateRecord, at most MAX_KIN, blocked ones first. */
+/* The certificates with this public key: a list of CertificateRecord, at most MAX_KIN but for revoked ones,
+ * blocked ones first. */
 #define MAX_KIN 32
 extern List *cmblock_find_certificates_by_key(Snapshot snapshot, const unsigned char *key_sha256);
 

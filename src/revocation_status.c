@@ -293,6 +293,14 @@ answer_question(Question *q, TimestampTz at, Row *row)
 	TrustChain chain;
 	TrustResult trust;
 
+	if (q->registered && q->record.revoked)
+	{
+		set(row, STATUS, cmblock_enum_datum(ENUM_REVOCATION, REVOCATION_REVOKED));
+		set_text(row, REASON, "revoked_here");
+		set_text(row, DETAIL, "This hierarchy revoked it when the mobile device that it was of was deleted.");
+		set(row, REVOKED_AT, TimestampTzGetDatum(q->record.revoked_at));
+		return;
+	}
 	set(row, STATUS, cmblock_enum_datum(ENUM_REVOCATION, REVOCATION_UNKNOWN));
 	if (q->reason == NULL)
 	{
