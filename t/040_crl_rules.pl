@@ -278,7 +278,7 @@ subtest 'rule 17: one CRL per key under one name' => sub {
 	is(status($ms_leaf), 'good', 'any_key, where an administrator says so');
 };
 
-subtest 'rules 18 and 19: time, with skew, grace and asymmetry' => sub {
+subtest 'rule 18 and rule 19: time, with skew, grace and asymmetry' => sub {
 	fresh($ca);
 	refused(der_crl($ca, this_update => $now + 3600), '22023', qr/not valid yet/, 'from the future');
 	is(take(der_crl($ca, this_update => $now + 300, next_update => $now + $day, revoked => ['05'])), 'accepted', 'five minutes ahead');

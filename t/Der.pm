@@ -24,6 +24,8 @@ our @EXPORT = qw(
   der_key der_ca der_leaf der_crl der_sign hex_literal
 );
 
+# What is made without a time is of this time, so that what is made later is not newer.
+my $start = time;
 my $dir;
 my $files = 0;
 
@@ -317,8 +319,8 @@ sub der_crl
 		$opt{raw_version} // ($version > 1 ? number($version - 1) : ''),
 		$algorithm{$digest},
 		$opt{issuer} // $ca->{name},
-		a_time($opt{this_update} // time - 3600),
-		exists $opt{next_update} && !defined $opt{next_update} ? '' : a_time($opt{next_update} // time + 7 * 86400),
+		a_time($opt{this_update} // $start - 3600),
+		exists $opt{next_update} && !defined $opt{next_update} ? '' : a_time($opt{next_update} // $start + 7 * 86400),
 		$list,
 		@extensions ? context(0, seq(@extensions)) : '');
 
@@ -334,7 +336,7 @@ sub entry
 	unshift @extensions, reason_code($e->{reason}) if defined $e->{reason};
 	return seq(
 		integer($e->{serial}),
-		a_time($e->{at} // time - 7200),
+		a_time($e->{at} // $start - 7200),
 		@extensions ? seq(@extensions) : '');
 }
 
