@@ -9,7 +9,7 @@ use FindBin;
 use lib $FindBin::RealBin;
 use Cwd qw(abs_path);
 use File::Basename;
-use IPC::Run;
+use CmblockSession;
 use CmblockTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -71,59 +71,6 @@ CREATE FUNCTION digest(int) RETURNS bytea LANGUAGE sql STABLE PARALLEL SAFE AS '
 CREATE FUNCTION lists(name int, n int DEFAULT 0) RETURNS bool LANGUAGE sql PARALLEL SAFE AS 'SELECT find(digest(name), serial(name, n))';
 END
 	return $node;
-}
-
-# A psql that stays: say() sends, ask() also waits and returns what was printed, errors and warnings included.
-sub session
-{
-	my ($node) = @_;
-	my %session = (in => '', out => '', count => 0);
-
-	$session{psql} = IPC::Run::start(
-		[ 'psql', '-XAtq', '-v', 'VERBOSITY=verbose', '-d', $node->connstr('postgres') ],
-		'<', \$session{in}, '>', \$session{out}, '2>&1',
-		IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
-	$session{pid} = ask(\%session, 'SELECT pg_backend_pid()');
-	return \%session;
-}
-
-sub say
-{
-	my ($session, $query) = @_;
-
-	$session->{count}++;
-	$session->{in} .= "$query;\n\\echo done-$session->{count}\n";
-	$session->{psql}->pump_nb;
-	return;
-}
-
-sub answer
-{
-	my ($session) = @_;
-	my $end = "done-$session->{count}";
-
-	$session->{psql}->pump while $session->{out} !~ /^$end\n/m && $session->{psql}->pumpable;
-	(my $answer = $session->{out}) =~ s/\n?^done-.*\n//mg;
-	$session->{out} = '';
-	return $answer;
-}
-
-sub ask
-{
-	my ($session, $query) = @_;
-
-	say($session, $query);
-	return answer($session);
-}
-
-sub leave
-{
-	foreach my $session (@_)
-	{
-		$session->{in} .= "\\q\n";
-		eval { $session->{psql}->finish };
-	}
-	return;
 }
 
 # A process waits for a lock of the server (it is loading), or for another that is building.
@@ -301,14 +248,6 @@ sql($node, 'SELECT put(40, 1000000)');
 sql_is($node, 'SELECT lists(40, 0), lists(40, 999999), lists(40, 1000000)', 't|t|f', 'a CRL of a million entries');
 sql_is($node, 'SELECT entries, bytes <= 40 * entries, place FROM cache() WHERE sha256 = digest(40)',
 	'1000000|t|shared', 'takes 40 octets an entry at most');
-
-# Memory of a session: what is private to it. Shared memory is accounted for above.
-sub private_kb
-{
-	my ($session) = @_;
-	my ($kb) = slurp_file("/proc/$session->{pid}/status") =~ /^RssAnon:\s+(\d+)/m;
-	return $kb;
-}
 
 SKIP:
 {
