@@ -238,17 +238,13 @@ link_opened(Link *link)
 
 /* ---------- rounds ---------- */
 
+/* Inside cmblock_begin_work, and after the counter of changes was read. */
 static void
 begin_round(Link *link)
 {
-	link->look = false;
-	link->changes = cmblock_slots_changes();
-	if (!begin_work())
-		return;
 	if (link->resend_requested != 0)
 		cmblock_feed_position(&link->feed, NULL);
 	cmblock_feed_begin(&link->feed);
-	cmblock_end_work();
 	link->resending = link->resend_requested;
 	link->in_round = true;
 	link->sent_any = false;
@@ -294,7 +290,7 @@ send_held(Link *link, TimestampTz now)
 	pfree(held);
 }
 
-/* Reads the next chunk and sends it, or keeps it back when it is the last of several. */
+/* Reads the next chunk, the first one of a new round if there is none, and sends it, or keeps it back when it is the last of several. */
 static void
 send_chunk(Link *link, TimestampTz now)
 {
@@ -302,6 +298,8 @@ send_chunk(Link *link, TimestampTz now)
 	MemoryContext old;
 	bool last;
 
+	link->look = false;
+	link->changes = link->in_round ? link->changes : cmblock_slots_changes();
 	old = MemoryContextSwitchTo(link->context);
 	cmblock_batch_begin(&writer);
 	MemoryContextSwitchTo(old);
@@ -313,6 +311,8 @@ send_chunk(Link *link, TimestampTz now)
 		sockets_changed = true;
 		return;
 	}
+	if (!link->in_round)
+		begin_round(link);
 	last = cmblock_feed_next(&link->feed, &writer, cmblock_batch_rows, BATCH_OCTETS);
 	cmblock_end_work();
 	cmblock_batch_finish(&writer);
@@ -350,13 +350,7 @@ has_news(const Link *link)
 static bool
 work_on(Link *link, TimestampTz now)
 {
-	if (!link->in_round)
-	{
-		if (!has_news(link))
-			return false;
-		begin_round(link);
-	}
-	if (!link->in_round)
+	if (!link->in_round && !has_news(link))
 		return false;
 	if (link->held)
 	{
