@@ -2,12 +2,13 @@
 #
 #   make, make install, make installcheck   as with every extension: against the PostgreSQL of PG_CONFIG
 #   make check                              all tests, against a private copy of PostgreSQL; see test/README.md
+#   make check-vectors                      the CRLs that nobody here made, with a table of the results
 #   make demo                               a hierarchy of four sites shows what the extension does
 #   make indent                             format the C sources
 
 # These goals must work on a machine that has no PostgreSQL yet, so they do not read the makefiles of PGXS.
 # Their scripts install what is missing and call make again, in a copy of the sources.
-STANDALONE = check demo indent
+STANDALONE = check check-vectors demo indent
 
 ifneq ($(filter $(STANDALONE),$(MAKECMDGOALS)),)
 
@@ -15,6 +16,9 @@ ifneq ($(filter $(STANDALONE),$(MAKECMDGOALS)),)
 
 check:
 	@test/private.sh bash test/suites.sh
+
+check-vectors:
+	@TESTS="t/050_vectors test/unit/crl_vectors_test" test/private.sh bash test/suites.sh
 
 demo:
 	@test/private.sh bash demo/demo.sh
