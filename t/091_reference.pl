@@ -2,7 +2,8 @@
 # type with its values, every table and view with its columns, every setting with its default. What the page has and
 # the catalog has not fails, too.
 #
-# The messages that README.md explains are those of the sources.
+# The messages that README.md explains are those of the sources. In all pages, each link leads to a file and a heading
+# that are there.
 #
 # Left out are the functions of the data types, which a type's own section describes.
 #
@@ -28,6 +29,7 @@ compare_columns('Tables', 'r');
 compare_settings();
 compare_foreign_data_wrappers();
 check_messages();
+check_links($_) foreach "$FindBin::RealBin/../README.md", glob("$FindBin::RealBin/../docs/*.md");
 done_testing();
 
 # Title of a second-level heading => { title of a third-level heading => its text }; the text before those is at ''.
@@ -270,4 +272,39 @@ sub check_messages
 		is("@missing", '', "message: $message");
 	}
 	return;
+}
+
+# ---------------------------------------------------------------------------------------------
+# Links
+# ---------------------------------------------------------------------------------------------
+
+sub check_links
+{
+	my ($page) = @_;
+	my ($directory, $name) = $page =~ m{(.*/)(.*)};
+	my @broken;
+
+	foreach my $link (slurp_file($page) =~ /\]\(([^)\s]+)\)/g)
+	{
+		my ($file, $anchor) = $link =~ /^([^#]*)#?(.*)$/;
+		my $target = $file eq '' ? $page : "$directory$file";
+
+		next if $link =~ /^https?:/;
+		push @broken, $link
+		  unless -e $target && ($anchor eq '' || grep { $_ eq $anchor } anchors($target));
+	}
+	is("@broken", '', "$name: links");
+	return;
+}
+
+# As the usual web pages make them from headings: the second of the same name gets -1.
+sub anchors
+{
+	my ($page) = @_;
+	my %count;
+
+	return map {
+		my $anchor = lc($_) =~ s/[^\w\- ]//gr =~ s/ /-/gr;
+		$count{$anchor}++ ? "$anchor-" . ($count{$anchor} - 1) : $anchor
+	} slurp_file($page) =~ /^#+ (.*)$/mg;
 }
