@@ -176,9 +176,10 @@ change_link(Statement *change, SiteCode neighbour)
 Datum
 cmblock_reinitialize_link(PG_FUNCTION_ARGS)
 {
-	static Statement change = {"UPDATE cmblock.replication_link SET resend_requested = clock_timestamp(), next_retry_at = NULL "
-							   "WHERE neighbour = $1 AND server IS NOT NULL",
-							   {"site_code"}};
+	static Statement change = {
+		"UPDATE cmblock.replication_link SET resend_requested = clock_timestamp(), next_retry_at = NULL "
+		"WHERE neighbour = $1 AND server IS NOT NULL",
+		{"site_code"}};
 
 	change_link(&change, PG_GETARG_SITE_CODE(0));
 	PG_RETURN_VOID();
