@@ -2,9 +2,7 @@
  * apply.c
  *		The receiving end of replication: open_link and apply_changes, which a neighbour calls.
  *
- * A call proves first who it is: the login role must be the one that accept_link named for the sender, then
- * hierarchy and site codes must match. Both functions run as the extension's owner, so nothing before these
- * checks touches more than the arguments.
+ * A call proves first who it is (call.c).
  *
  * A batch is applied row by row, in the order sites, clients, certificates, through the executor's entry points for
  * replication: the old row is found by primary key and locked, a row that is not newer is dropped, and the rest is
@@ -41,6 +39,7 @@
 #include "utils/xid8.h"
 
 #include "batch.h"
+#include "call.h"
 #include "catalog.h"
 #include "guard.h"
 #include "incarnation.h"
@@ -57,92 +56,6 @@ char *
 cmblock_incarnation(void)
 {
 	return psprintf(UINT64_FORMAT ".%u.%u", GetSystemIdentifier(), GetWALInsertionTimeLine(), MyDatabaseId);
-}
-
-/* ---------- who is calling ---------- */
-
-static Statement accepted_role = {"SELECT peer_role FROM cmblock.replication_link WHERE neighbour = $1",
-								  {"site_code"}};
-
-/* Inside SPI. */
-static void
-check_role(SiteCode sender)
-{
-	char *caller = GetUserNameFromId(GetSessionUserId(), false);
-	Datum value = SiteCodeGetDatum(sender);
-	bool isnull = true;
-	Datum role = (Datum) 0;
-
-	if (cmblock_execute(&accepted_role, &value, NULL) > 0)
-		role = cmblock_result(1, &isnull);
-	if (isnull || strcmp(NameStr(*DatumGetName(role)), caller) != 0)
-		ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				errmsg("role \"%s\" is not the one accepted for site %s", caller,
-					   cmblock_site_code_string(sender)),
-				errhint("At site %s: SELECT cmblock.accept_link('%s', '%s').",
-						cmblock_site_code_string(cmblock_require_site()->code),
-						cmblock_site_code_string(sender), caller));
-}
-
-/* The arguments that both functions begin with. */
-typedef struct Call
-{
-	int32 protocol;
-	pg_uuid_t *hierarchy;
-	SiteCode sender;
-	SiteCode receiver;
-	char *incarnation;
-} Call;
-
-static void
-read_call(FunctionCallInfo fcinfo, Call *call)
-{
-	for (int i = 0; i < 5; i++)
-		if (PG_ARGISNULL(i))
-			ereport(ERROR, errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					errmsg("protocol, hierarchy, sender, receiver and incarnation cannot be null"));
-	call->protocol = PG_GETARG_INT32(0);
-	call->hierarchy = PG_GETARG_UUID_P(1);
-	call->sender = PG_GETARG_SITE_CODE(2);
-	call->receiver = PG_GETARG_SITE_CODE(3);
-	call->incarnation = text_to_cstring(PG_GETARG_TEXT_PP(4));
-}
-
-/* Inside SPI. The role comes first: a stranger learns nothing else about this site. */
-static void
-check_call(const Call *call, Neighbour *neighbour)
-{
-	const SiteIdentity *here = cmblock_require_site();
-
-	check_role(call->sender);
-	if (call->protocol != CMBLOCK_PROTOCOL)
-		ereport(ERROR, errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				errmsg("protocol %d is not spoken by site %s", call->protocol,
-					   cmblock_site_code_string(here->code)),
-				errdetail("It speaks protocol %d.", CMBLOCK_PROTOCOL),
-				errhint("Run versions of cmblock at both sites that speak the same protocol."));
-	if (memcmp(call->hierarchy, &here->hierarchy, sizeof(pg_uuid_t)) != 0)
-		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("site %s belongs to another hierarchy", cmblock_site_code_string(call->sender)),
-				errdetail("It sent hierarchy %s, this site's is %s.",
-						  DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(call->hierarchy))),
-						  DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&here->hierarchy)))),
-				errhint("The uuid is given to setup_site; nothing crosses from one hierarchy into another."));
-	if (call->receiver != here->code)
-		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("this is site %s, not site %s", cmblock_site_code_string(here->code),
-					   cmblock_site_code_string(call->receiver)),
-				errhint("At site %s, correct the server that leads to site %s.",
-						cmblock_site_code_string(call->sender), cmblock_site_code_string(call->receiver)));
-	cmblock_find_neighbour(call->sender, neighbour);
-	if (!neighbour->is_parent && here->kind != SITE_CENTRAL)
-		ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("a secondary site sends nothing"),
-				errdetail("Site %s is a secondary site.", cmblock_site_code_string(call->sender)));
-	if (RecoveryInProgress())
-		ereport(
-			ERROR, errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
-			errmsg("site %s is a standby and takes nothing in", cmblock_site_code_string(here->code)),
-			errhint("Let the server of this link name all hosts and say target_session_attrs 'read-write'."));
 }
 
 /* ---------- open_link ---------- */
@@ -163,9 +76,9 @@ cmblock_open_link(PG_FUNCTION_ARGS)
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
-	read_call(fcinfo, &call);
+	cmblock_read_call(fcinfo, &call);
 	SPI_connect();
-	check_call(&call, &neighbour);
+	cmblock_check_call(&call, &neighbour);
 
 	key[0] = SiteCodeGetDatum(call.sender);
 	key[1] = PG_GETARG_DATUM(4);
@@ -392,7 +305,7 @@ cmblock_apply_changes(PG_FUNCTION_ARGS)
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
-	read_call(fcinfo, &call);
+	cmblock_read_call(fcinfo, &call);
 	if (PG_ARGISNULL(5))
 		ereport(ERROR, errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("changes cannot be null"));
 	if (pg_get_client_encoding() != PG_UTF8)
@@ -401,7 +314,7 @@ cmblock_apply_changes(PG_FUNCTION_ARGS)
 				errdetail("This session has client_encoding %s.", pg_get_client_encoding_name()));
 
 	SPI_connect();
-	check_call(&call, &neighbour);
+	cmblock_check_call(&call, &neighbour);
 	apply_batch(PG_GETARG_BYTEA_PP(5), &neighbour, &applied, &ignored);
 
 	values[0] = SiteCodeGetDatum(call.sender);
