@@ -18,13 +18,16 @@ sub status
 {
 	my ($neighbour, $columns) = @_;
 
-	return "SELECT concat_ws(' ', $columns) FROM cmblock.replication_status WHERE flow = 'send' AND neighbour::text = '$neighbour'";
+	return "SELECT concat_ws(' ', $columns) FROM cmblock.replication_status WHERE flow = 'send' AND neighbour = '$neighbour'";
 }
 
 sql($p01, "SELECT cmblock.register_client('$pc1', 'pc1')");
 wait_for_block($_, $pc1, 0, 'the links work') for $cen, $s01;
 
 # ---------- a neighbour that is down ----------
+my $received = "SELECT rows_received FROM cmblock.replication_cursor WHERE neighbour = 'P01'";
+wait_until($p01, status('S01', 'lag_rows'), 'S01 has everything', '0');
+my $had = sql($s01, $received);
 $s01->stop;
 wait_until($p01, status('S01', 'failures > 1, last_error_sqlstate'), 'attempts are made and counted', 't 08001');
 sql_like($p01, status('S01', 'last_error'), qr/connection to server .* failed: No such file or directory/, 'and the last error is shown');
@@ -45,9 +48,7 @@ wait_until($p01, status('S01', 'state'), 'after 12 failures the link is degraded
 wait_until($p01, status('S01', 'state'), 'after 24 it has failed', 'failed');
 sql_is($p01, status('S01', 'failures >= 24'), 't', 'and is still tried');
 
-my $received = "SELECT rows_received FROM cmblock.replication_cursor WHERE neighbour::text = 'P01'";
 $s01->start;
-my $had = sql($s01, $received);
 wait_for_block($s01, $pc1, 1, 'it comes back and learns of the block');
 wait_until($s01, 'SELECT count(*) FROM cmblock.client', 'and of the rest', '51');
 wait_until($p01, status('S01', 'state, failures, lag_rows'), 'the link is active again', 'active 0 0');

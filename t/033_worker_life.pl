@@ -178,7 +178,7 @@ cmp_ok(time - $started, '<', 6, 'a database is dropped while its replicator is b
 sql_is($p01, "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'cmblock replicator'", '1', 'the other one is left');
 # What the dropped one had delivered stays; P01 has its own clients and, through the central site, those.
 wait_until($cen, "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'cmblock replicator P02 to CEN'", 'its session at the neighbour ends', '0');
-my $own = "SELECT count(*) FROM cmblock.client WHERE assigned_site::text";
+my $own = "SELECT count(*) FROM cmblock.client WHERE assigned_site";
 $n = sql($cen, "$own = 'P02'") + sql($p01, "$own = 'P01'");
 wait_for_all('and sends');
 unlike(slurp_file($p01->logfile), qr/FATAL:  database ".*" does not exist|FATAL:  database \d+ does not exist/, 'nobody looks for it any more');
@@ -224,7 +224,7 @@ $p01->wait_for_catchup($standby);
 $p01->stop;
 $standby->promote;
 wait_until($standby, "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'cmblock replicator'", 'promoted, it has', '1');
-wait_until($cen, "SELECT incarnation LIKE '%.2.%' FROM cmblock.replication_cursor WHERE neighbour::text = 'P01'", 'and is another incarnation, which sends everything anew');
+wait_until($cen, "SELECT incarnation LIKE '%.2.%' FROM cmblock.replication_cursor WHERE neighbour = 'P01'", 'and is another incarnation, which sends everything anew');
 $n += 5;
 sql($standby, "INSERT INTO cmblock.client (smsid, name, kind, assigned_site, approval, isv_proxied) "
 	  . "SELECT gen_random_uuid()::cmblock.smsid, 'pc', 'computer', 'P01', 2, false FROM generate_series(1, 5)");
@@ -243,7 +243,7 @@ my $top = sql($restored, 'SELECT max(change_xid) FROM cmblock.client');
 cmp_ok($top, '>', 0, 'the dump is restored');
 sql($restored, "SELECT cmblock.resume_link('CEN')");
 my $system = sql($restored, 'SELECT system_identifier FROM pg_control_system()');
-wait_until($cen, "SELECT incarnation LIKE '$system.%' FROM cmblock.replication_cursor WHERE neighbour::text = 'P01'", 'it replicates as another incarnation');
+wait_until($cen, "SELECT incarnation LIKE '$system.%' FROM cmblock.replication_cursor WHERE neighbour = 'P01'", 'it replicates as another incarnation');
 sql_is($restored, 'SELECT max(change_xid) < pg_snapshot_xmax(pg_current_snapshot()) FROM cmblock.client', 't', 'and its rows have transaction numbers of its own');
 
 done_testing();
