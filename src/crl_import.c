@@ -188,7 +188,7 @@ is_newer(CrlTaking *taking, int first)
 
 /* Inside SPI. Locks the series; false after a refusal. */
 static bool
-lock_series(const JudgedCrl *judged)
+lock_series(JudgedCrl *judged)
 {
 	static Statement add = {
 		"INSERT INTO cmblock.crl_scope (scope, issuer, signer_key, partition) VALUES ($1, $2, $3, $4)"
@@ -206,6 +206,9 @@ lock_series(const JudgedCrl *judged)
 	cmblock_execute(&add, values, judged->partition ? NULL : "   n");
 	if (cmblock_execute(&lock, values, NULL) == 0)
 		elog(ERROR, "the series of a CRL vanished while it was taken in");
+	(void) cmblock_result(taking->is_delta ? 5 : 2, &judged->begins_series);
+	if (!taking->is_delta && judged->begins_series)
+		(void) cmblock_result(5, &judged->begins_series);
 	return is_newer(taking, taking->is_delta ? 4 : 1);
 }
 
@@ -341,6 +344,20 @@ is_superseded(const CrlTaking *taking)
 	return true;
 }
 
+/*
+ * After reset_crl_scope numbers begin again, and deltas of the time before would look newer than all that comes. Where a
+ * series begins for the first time there are none.
+ */
+static void
+drop_forgotten_deltas(const CrlTaking *taking)
+{
+	static Statement forget = {"DELETE FROM cmblock.crl WHERE scope = $1 AND is_delta RETURNING sha256",
+							   {"bytea"}};
+	Datum scope = bytea_datum(taking->scope, SHA256_OCTETS);
+
+	drop(&forget, &scope);
+}
+
 /* Inside SPI, with the series locked. */
 static void
 store(const JudgedCrl *judged, const char *source)
@@ -364,6 +381,8 @@ store(const JudgedCrl *judged, const char *source)
 					 cmblock_hex_string(taking->sha256, SHA256_OCTETS));
 		return;
 	}
+	if (judged->begins_series)
+		drop_forgotten_deltas(taking);
 	insert_crl(judged, CRL_CURRENT, source);
 	cmblock_settle_crl(taking->sha256);
 }

@@ -78,6 +78,7 @@ typedef struct JudgedCrl
 	unsigned char signer_key[SHA256_OCTETS]; /* of its SubjectPublicKeyInfo */
 	char *partition;                         /* in words, or NULL */
 	List *freshest;                          /* of char *: URLs */
+	bool begins_series; /* nothing of its kind was taken in before, or that was forgotten */
 } JudgedCrl;
 
 /*

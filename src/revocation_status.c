@@ -33,7 +33,7 @@ typedef struct Question
 	Leaf leaf;
 	CertificateRecord record;
 	bool registered;
-	CertificateFacts *facts; /* of a certificate that was given as such */
+	CertificateFacts *facts; /* of one that is not */
 	Snapshot snapshot;
 	const char *reason; /* why it cannot be looked up */
 	const char *detail;
@@ -75,6 +75,7 @@ find_certificate(Question *q, Datum argument)
 	CertificateProblem problem = {0};
 	bytea *input = cmblock_bounded_argument(argument);
 	const bytea *der = NULL;
+	unsigned char sha256[SHA256_OCTETS];
 	int length = input ? VARSIZE_ANY_EXHDR(input) : 0;
 
 	if (length == SHA1_OCTETS || length == SHA256_OCTETS)
@@ -86,18 +87,29 @@ find_certificate(Question *q, Datum argument)
 		problem.detail = psprintf("It has more than %d octets.", MAX_CERTIFICATE_OCTETS);
 	else
 		der = cmblock_certificate_der(input, &problem);
+	/* The octets of a registered certificate were parsed when it was registered. */
 	if (der)
-		q->facts = cmblock_read_certificate(der, &problem);
-	if (q->facts == NULL)
+	{
+		cmblock_sha256(VARDATA_ANY(der), VARSIZE_ANY_EXHDR(der), sha256);
+		q->registered = cmblock_find_certificate(q->snapshot, sha256, SHA256_OCTETS, &q->record, NULL) > 0;
+		if (!q->registered)
+			q->facts = cmblock_read_certificate(der, &problem);
+	}
+	if (q->registered)
+	{
+		q->leaf.sha256 = q->record.sha256;
+		q->leaf.serial = q->record.serial;
+	}
+	else if (q->facts)
+	{
+		q->leaf.sha256 = q->facts->sha256;
+		q->leaf.serial = q->facts->serial;
+	}
+	else
 	{
 		q->reason = "certificate_malformed";
 		q->detail = problem.detail;
-		return;
 	}
-	q->leaf.sha256 = q->facts->sha256;
-	q->leaf.serial = q->facts->serial;
-	q->registered =
-		cmblock_find_certificate(q->snapshot, q->facts->sha256, SHA256_OCTETS, &q->record, NULL) > 0;
 }
 
 /* ---------- evidence ---------- */

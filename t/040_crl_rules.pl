@@ -336,6 +336,13 @@ subtest 'rule 21: numbers and times never go back' => sub {
 	is(take(der_crl($ca, number => 3, base => 1)), 'accepted', 'a delta CRL has a mark of its own');
 	refused(der_crl($ca, number => 2, base => 1), '55000', qr/delta CRL.*older/, 'which does not go back either');
 	refused(der_crl($ca, number => 3, base => 1, revoked => ['06']), '55000', qr/two different delta/, 'nor is a number used twice');
+	sql($site, "SELECT cmblock.reset_crl_scope(scope) FROM cmblock.crl_scope");
+	is(take(der_crl($ca, number => 1, this_update => $now - 4000)), 'accepted', 'after another reset a full CRL');
+	is(sql($site, "SELECT is_delta, number FROM cmblock.crl"), 'f|1', 'replaces the deltas of the time before, too');
+	take(der_crl($ca, number => 8, base => 1));
+	sql($site, "SELECT cmblock.reset_crl_scope(scope) FROM cmblock.crl_scope");
+	is(take(der_crl($ca, number => 2, base => 1, revoked => ['06'])), 'accepted', 'and a delta CRL');
+	is(sql($site, "SELECT string_agg(number::text, ' ' ORDER BY number) FROM cmblock.crl"), '1 2', 'replaces them as well');
 };
 
 subtest 'rule 22: a delta CRL is never a base' => sub {
