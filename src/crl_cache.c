@@ -23,8 +23,6 @@
  */
 #include "postgres.h"
 
-#include <limits.h>
-
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "portability/instr_time.h"
@@ -141,28 +139,41 @@ end_of_process(int code, Datum arg)
 	release_all_of(NULL, true);
 }
 
-/* Room for one more pin, before it is taken: this may raise, and taking it may not. */
+/* A place for one more pin; hold_room: there is none. Pins given back out of turn leave gaps. */
+static uint32
+free_place(void)
+{
+	uint32 place = holds_used;
+
+	if (place == hold_room)
+		for (place = 0; place < hold_room && holds[place].serial != 0; place++)
+			;
+	return place;
+}
+
+/* Sees to it that there is a place, before the pin is taken: this may raise, and taking it may not. */
 static void
 prepare_hold(void)
 {
-	if (holds_used < hold_room)
-		return;
 	if (!holds)
 	{
 		holds = MemoryContextAlloc(TopMemoryContext, 16 * sizeof(Hold));
 		hold_room = 16;
 		RegisterResourceReleaseCallback(end_of_resource_owner, NULL);
 		before_shmem_exit(end_of_process, (Datum) 0);
-		return;
 	}
-	holds = repalloc(holds, mul_size(hold_room * 2, sizeof(Hold)));
-	hold_room *= 2;
+	else if (free_place() == hold_room)
+	{
+		holds = repalloc(holds, mul_size(hold_room * 2, sizeof(Hold)));
+		hold_room *= 2;
+	}
 }
 
 static void
 hold(int slot, LocalCrl *local, CrlPin *pin)
 {
-	Hold *new = &holds[holds_used];
+	uint32 place = free_place();
+	Hold *new = &holds[place];
 
 	if (++last_serial == 0)
 		last_serial = 1;
@@ -170,7 +181,8 @@ hold(int slot, LocalCrl *local, CrlPin *pin)
 	new->owner = CurrentResourceOwner;
 	new->slot = slot;
 	new->local = local;
-	pin->place = holds_used++;
+	holds_used = Max(holds_used, place + 1);
+	pin->place = place;
 	pin->serial = last_serial;
 }
 

@@ -46,6 +46,7 @@ sub new_server
 		'find(sha256 bytea, serial bytea) RETURNS bool' => 'test_find',
 		'hold(sha256 bytea, to_the_end bool) RETURNS bool' => 'test_hold',
 		'nest(sha256 bytea, other bytea, pins int) RETURNS bool' => 'test_nest',
+		'hand_over_hand(sha256 bytea, pins int) RETURNS bool' => 'test_hand_over_hand',
 		'preload(der bytea) RETURNS void' => 'test_preload',
 		'retire(sha256 bytea) RETURNS void' => 'test_retire',
 		'cache(OUT place text, OUT sha256 bytea, OUT state text, OUT issuer text, OUT entries bigint,
@@ -219,6 +220,9 @@ my $pins = 'SELECT pins FROM cache() WHERE sha256 = digest(1)';
 
 is(ask($builder, "BEGIN; SELECT hold(digest(1), true), hold(digest(1), true); $pins"), "t|t\n2",
 	'pins of a transaction are seen');
+my $kb = private_kb($builder);
+is(ask($builder, "SELECT hand_over_hand(digest(1), 1000000); $pins"), "t\n2", 'a million pins given back out of turn');
+cmp_ok(private_kb($builder) // 0, '<', ($kb // 1) + 512, 'need no more room than two');
 is(ask($builder, "COMMIT; $pins"), '0', 'commit releases them');
 is(ask($builder, "BEGIN; SELECT hold(digest(1), false); $pins"), "t\n0", 'pins of a statement end with it');
 is(ask($builder, "SAVEPOINT s; SELECT hold(digest(1), false) OR true, 1 / 0 IS NULL; ROLLBACK TO s; $pins") =~ s/.*\n//sr,

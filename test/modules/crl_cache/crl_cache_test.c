@@ -29,6 +29,7 @@ PG_FUNCTION_INFO_V1(test_make_crl);
 PG_FUNCTION_INFO_V1(test_serial);
 PG_FUNCTION_INFO_V1(test_find);
 PG_FUNCTION_INFO_V1(test_hold);
+PG_FUNCTION_INFO_V1(test_hand_over_hand);
 PG_FUNCTION_INFO_V1(test_nest);
 PG_FUNCTION_INFO_V1(test_preload);
 PG_FUNCTION_INFO_V1(test_retire);
@@ -282,6 +283,24 @@ test_hold(PG_FUNCTION_ARGS)
 	found = cmblock_crl_pin(digest_argument(fcinfo, 0), load, NULL, &pin) != NULL;
 	CurrentResourceOwner = owner;
 	PG_RETURN_BOOL(found);
+}
+
+/* Takes so many pins, each before the last one but one is given back. */
+Datum
+test_hand_over_hand(PG_FUNCTION_ARGS)
+{
+	const uint8 *digest = digest_argument(fcinfo, 0);
+	CrlPin pin[2] = {0};
+
+	for (int i = 0; i < PG_GETARG_INT32(1); i++)
+	{
+		cmblock_crl_unpin(&pin[i % 2]);
+		if (!cmblock_crl_pin(digest, load, NULL, &pin[i % 2]))
+			PG_RETURN_BOOL(false);
+	}
+	cmblock_crl_unpin(&pin[0]);
+	cmblock_crl_unpin(&pin[1]);
+	PG_RETURN_BOOL(true);
 }
 
 typedef struct Nest
