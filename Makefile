@@ -49,6 +49,14 @@ PG_CFLAGS += -Werror
 endif
 SHLIB_LINK = -lpq -lcrypto
 
+# CRLs are fetched with libcurl. Without it everything else works, and file addresses do.
+ifeq ($(shell printf '\043include <curl/curl.h>\n' | $(if $(filter default,$(origin CC)),cc,$(CC)) -E - >/dev/null 2>&1 && echo yes),yes)
+PG_CPPFLAGS += -DUSE_LIBCURL
+SHLIB_LINK += -lcurl
+else
+$(warning libcurl is missing (Debian: libcurl4-openssl-dev): the CRL refresher will fetch no http and https addresses)
+endif
+
 PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
 ifeq ($(wildcard $(shell $(PG_CONFIG) --includedir-server 2>/dev/null)/postgres.h),)

@@ -1012,6 +1012,153 @@ CREATE FUNCTION cmblock.explain_access(client cmblock.smsid DEFAULT NULL, certif
 COMMENT ON FUNCTION cmblock.explain_access IS 'may this request be served? step by step, in words; an answer is passed, noted, skipped or refused';
 
 -- ---------------------------------------------------------------------------------------------
+-- Where CRLs come from: the refresher fetches them. Each site has its own sources; they are not replicated.
+-- ---------------------------------------------------------------------------------------------
+
+CREATE TYPE cmblock.crl_origin AS ENUM ('configured', 'ca_certificate', 'freshest_crl');
+COMMENT ON TYPE cmblock.crl_origin IS 'who named a source of CRLs: a PKI administrator, a CA certificate of the trust list, or a CRL that is held';
+
+CREATE TYPE cmblock.crl_fetch_outcome AS ENUM ('accepted', 'unchanged', 'held_back', 'rejected', 'not_fetched');
+COMMENT ON TYPE cmblock.crl_fetch_outcome IS 'what came of a fetch: a new CRL, the one that is held already, one that waits for accept_crl, one that was refused, or none';
+
+CREATE TABLE cmblock.crl_source (
+	id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	authority     cmblock.thumbprint NOT NULL REFERENCES cmblock.certificate_authority ON DELETE CASCADE,
+	url           text NOT NULL CHECK (octet_length(url) BETWEEN 1 AND 2048),
+	delta         boolean NOT NULL,
+	origin        cmblock.crl_origin NOT NULL,
+	enabled       boolean NOT NULL DEFAULT true,
+	added_by      text NOT NULL DEFAULT session_user,
+	added_at      timestamptz NOT NULL DEFAULT now(),
+	requested_at  timestamptz,
+	next_attempt  timestamptz,
+	last_attempt  timestamptz,
+	last_outcome  cmblock.crl_fetch_outcome,
+	last_success  timestamptz,
+	failures      integer NOT NULL DEFAULT 0,
+	last_error    text,
+	last_error_at timestamptz,
+	crl           cmblock.thumbprint,
+	scope         bytea,
+	bytes         bigint,
+	fetch_ms      bigint,
+	build_ms      double precision,
+	etag          text,
+	last_modified text,
+	UNIQUE (authority, url, delta)
+);
+COMMENT ON TABLE cmblock.crl_source IS 'where the refresher fetches CRLs from, and how the last fetch went';
+COMMENT ON COLUMN cmblock.crl_source.authority IS 'the CA, or CRL signer, whose CRLs are there: others are refused';
+COMMENT ON COLUMN cmblock.crl_source.delta IS 'delta CRLs are there: full ones are refused, and the other way round';
+COMMENT ON COLUMN cmblock.crl_source.enabled IS 'false: removed by a PKI administrator, although a CA certificate or CRL names it';
+COMMENT ON COLUMN cmblock.crl_source.requested_at IS 'when somebody last asked for a fetch';
+COMMENT ON COLUMN cmblock.crl_source.next_attempt IS 'NULL: at once';
+COMMENT ON COLUMN cmblock.crl_source.failures IS 'fetches in a row that brought no usable CRL';
+COMMENT ON COLUMN cmblock.crl_source.crl IS 'the last CRL that was taken in, or held back, from here';
+COMMENT ON COLUMN cmblock.crl_source.scope IS 'the series of that CRL: sources of one series are tried in turn';
+COMMENT ON COLUMN cmblock.crl_source.build_ms IS 'how long it took to verify that CRL, to index and to store it';
+COMMENT ON COLUMN cmblock.crl_source.etag IS 'what the server calls that version, to ask it only for another one';
+
+CREATE FUNCTION cmblock.crl_source_changed() RETURNS trigger
+	AS 'MODULE_PATHNAME', 'cmblock_crl_source_changed' LANGUAGE C;
+COMMENT ON FUNCTION cmblock.crl_source_changed() IS 'trigger of crl_source: wakes the refresher at commit';
+
+CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON cmblock.crl_source
+	FOR EACH STATEMENT EXECUTE FUNCTION cmblock.crl_source_changed();
+ALTER TABLE cmblock.crl_source ENABLE ALWAYS TRIGGER changed;
+
+CREATE FUNCTION cmblock.add_crl_distribution_point(authority cmblock.thumbprint, url text, delta boolean DEFAULT false) RETURNS void
+	AS 'MODULE_PATHNAME', 'cmblock_add_crl_distribution_point' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION cmblock.add_crl_distribution_point IS 'has the CRLs, or delta CRLs, of a CA of the trust list fetched from an http, https or file address';
+
+CREATE FUNCTION cmblock.remove_crl_distribution_point(authority cmblock.thumbprint, url text, delta boolean DEFAULT false) RETURNS void
+	AS 'MODULE_PATHNAME', 'cmblock_remove_crl_distribution_point' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION cmblock.remove_crl_distribution_point IS 'has nothing fetched from this address any more, also when a CA certificate or CRL names it; CRLs that came from there stay';
+
+CREATE FUNCTION cmblock.refresh_crls(authority cmblock.thumbprint DEFAULT NULL) RETURNS integer
+	AS 'MODULE_PATHNAME', 'cmblock_refresh_crls' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION cmblock.refresh_crls IS 'asks for a fetch from all sources of a CA, or of all CAs, as soon as this transaction commits; returns how many they are';
+
+CREATE FUNCTION cmblock.refresher_state() RETURNS text
+	AS 'MODULE_PATHNAME', 'cmblock_refresher_state' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION cmblock.refresher_state() IS 'the worker that fetches CRLs: running, not running, no launcher, or not preloaded';
+
+CREATE VIEW cmblock.crl_status AS
+	WITH held AS (
+		-- The CRL that counts now in each series; after a delta has come to nothing only the full one does.
+		SELECT DISTINCT ON (c.scope, c.is_delta) c.sha256, c.scope, c.is_delta, c.authority AS crl_authority, c.number, c.this_update,
+		       c.next_update, c.next_publish, c.entries, c.partition, octet_length(c.der) AS bytes, c.imported_at
+		FROM cmblock.crl c
+		WHERE c.state = 'current'
+		ORDER BY c.scope, c.is_delta, c.number DESC NULLS LAST, c.this_update DESC
+	), line AS (
+		SELECT s.id, s.authority, s.delta, s.url, s.origin, s.enabled, s.next_attempt, s.last_attempt, s.last_outcome,
+		       s.last_success, s.failures, s.last_error, s.last_error_at, s.fetch_ms, s.build_ms, s.bytes AS fetched_bytes, h.*,
+		       s.url !~* '^(https?|file)://' AS unsupported,
+		       EXISTS (SELECT FROM cmblock.crl c WHERE c.sha256 = s.crl AND c.state = 'held_back') AS waits_for_consent,
+		       EXISTS (SELECT FROM cmblock.crl_source o
+		               WHERE o.scope = s.scope AND o.delta = s.delta AND o.id <> s.id AND o.enabled AND o.failures = 0) AS has_other
+		FROM cmblock.crl_source s
+		LEFT JOIN held h ON h.scope = s.scope AND h.is_delta = s.delta
+		UNION ALL
+		-- Series without a source: taken in by import_crl.
+		SELECT NULL, h.crl_authority, h.is_delta, NULL, NULL, true, NULL, NULL, NULL, h.imported_at, 0, NULL, NULL, NULL, NULL, NULL, h.*,
+		       false, false, false
+		FROM held h
+		WHERE NOT EXISTS (SELECT FROM cmblock.crl_source s WHERE s.scope = h.scope AND s.delta = h.is_delta)
+		UNION ALL
+		-- CAs of which nothing is known at all, although their certificates need it.
+		SELECT NULL, a.sha256, false, NULL, NULL, true, NULL, NULL, NULL, NULL, 0, NULL, NULL, NULL, NULL, NULL, h.*,
+		       false, false, false
+		FROM cmblock.certificate_authority a LEFT JOIN held h ON false
+		WHERE a.policy <> 'off' AND NOT a.crl_signer
+		  AND NOT EXISTS (SELECT FROM cmblock.crl_source s WHERE s.authority = a.sha256 AND NOT s.delta AND s.enabled)
+		  AND NOT EXISTS (SELECT FROM cmblock.crl c WHERE c.authority = a.sha256 AND NOT c.is_delta)
+	), judged AS (
+		SELECT l.*,
+		       CASE WHEN NOT l.enabled THEN 'disabled'
+		            WHEN l.unsupported THEN 'unsupported'
+		            WHEN l.waits_for_consent THEN 'held_back'
+		            WHEN l.last_outcome = 'rejected' THEN 'rejected'
+		            WHEN l.failures > 0 THEN 'failing'
+		            WHEN l.next_update < now() THEN 'stale'
+		            WHEN l.sha256 IS NULL AND l.url IS NULL THEN 'missing'
+		            WHEN l.sha256 IS NULL AND NOT l.delta OR l.last_attempt IS NULL AND l.url IS NOT NULL THEN 'waiting'
+		            WHEN l.next_publish < now() THEN 'due'
+		            ELSE 'ok'
+		       END AS state
+		FROM line l
+	)
+	SELECT a.subject AS authority, CASE WHEN j.delta THEN 'delta' ELSE 'base' END AS kind, j.url, j.origin, j.state,
+	       now() - j.this_update AS age, j.number, j.this_update, j.next_publish, j.next_update,
+	       j.last_attempt, j.last_success, j.failures, j.last_error, j.last_error_at,
+	       CASE WHEN j.state IN ('rejected', 'held_back') THEN j.last_error END AS rejected,
+	       j.next_attempt, j.entries, coalesce(j.fetched_bytes, j.bytes) AS bytes, j.fetch_ms, j.build_ms, j.partition,
+	       nullif(ltrim(CASE j.state
+	           WHEN 'ok' THEN ''
+	           WHEN 'disabled' THEN 'Nothing is fetched from here. To change that, call add_crl_distribution_point with this address.'
+	           WHEN 'unsupported' THEN 'Addresses of this kind are not fetched. If the CA publishes over http as well, add that with add_crl_distribution_point.'
+	           WHEN 'missing' THEN 'No CRL of this CA is held, and nobody said where it is: call import_crl or add_crl_distribution_point.'
+	           WHEN 'held_back' THEN 'Entries vanished from the new CRL. Ask the CA why; then let it in with accept_crl.'
+	           WHEN 'waiting' THEN 'The first fetch is still to come.'
+	           WHEN 'due' THEN 'The CA was to publish a new one by now; it is looked for again at next_attempt.'
+	           WHEN 'stale' THEN CASE WHEN j.url IS NULL
+	               THEN 'The CA publishes a new CRL every time before this one ends: take that in with import_crl, or say where it is with add_crl_distribution_point.'
+	               ELSE 'The server still has the old one: ask who runs the CA to publish a new CRL.' END
+	           WHEN 'rejected' THEN 'The server sends something that is not acceptable as a CRL of this CA: see rejected. What is held stays in force.'
+	           WHEN 'failing' THEN CASE
+	               WHEN j.has_other THEN 'Another source of the same CRL works: nothing is lost as long as it does.'
+	               WHEN j.sha256 IS NULL THEN 'Nothing is held from here. Look at last_error, mend the server or the address, and call refresh_crls().'
+	               WHEN j.next_update < now() THEN 'The CRL that is held has expired: no certificate can be shown to be good. Mend the server, or fetch the CRL by hand and call import_crl.'
+	               ELSE 'The CRL that is held is good until next_update. Mend the server before then, or fetch the CRL by hand and call import_crl.' END
+	       END || CASE WHEN j.url IS NOT NULL AND j.enabled AND NOT j.unsupported AND cmblock.refresher_state() <> 'running'
+	                   THEN ' The refresher is ' || cmblock.refresher_state() || ': nothing is fetched.' ELSE '' END), '') AS advice
+	FROM judged j
+	JOIN cmblock.certificate_authority a ON a.sha256 = j.authority
+	ORDER BY a.subject, j.delta, j.id;
+COMMENT ON VIEW cmblock.crl_status IS 'a row for each source of CRLs, and for each series of CRLs that has none: what is held, how fresh it is, how the last fetch went, and what to do';
+
+-- ---------------------------------------------------------------------------------------------
 -- What an administrator reads
 -- ---------------------------------------------------------------------------------------------
 
@@ -1330,5 +1477,7 @@ SELECT pg_catalog.pg_extension_config_dump('cmblock.block_event', '');
 SELECT pg_catalog.pg_extension_config_dump('cmblock.certificate_authority', '');
 SELECT pg_catalog.pg_extension_config_dump('cmblock.crl', '');
 SELECT pg_catalog.pg_extension_config_dump('cmblock.crl_scope', '');
+SELECT pg_catalog.pg_extension_config_dump('cmblock.crl_source', '');
+SELECT pg_catalog.pg_extension_config_dump('cmblock.crl_source_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('cmblock.replication_link', '');
 SELECT pg_catalog.pg_extension_config_dump('cmblock.replication_cursor', '');

@@ -25,6 +25,7 @@
 #include "statement.h"
 #include "trust.h"
 #include "types.h"
+#include "wake.h"
 #include "x509.h"
 
 PG_FUNCTION_INFO_V1(cmblock_add_certificate_authority);
@@ -145,9 +146,8 @@ cmblock_add_certificate_authority(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(thumbprint);
 }
 
-/* The SHA-256 of the authority that a thumbprint of either kind names: an error (42704) when there is none. */
-static Datum
-listed_authority(const struct varlena *thumbprint)
+Datum
+cmblock_listed_authority(const struct varlena *thumbprint)
 {
 	const unsigned char *octets = (const unsigned char *) VARDATA_ANY(thumbprint);
 	const Authority *authority = cmblock_find_authority(octets, VARSIZE_ANY_EXHDR(thumbprint));
@@ -167,7 +167,7 @@ cmblock_remove_certificate_authority(PG_FUNCTION_ARGS)
 		.sql = "DELETE FROM cmblock.certificate_authority WHERE sha256 = $1",
 		.parameter = {"thumbprint"},
 	};
-	Datum sha256 = listed_authority(PG_GETARG_VARLENA_PP(0));
+	Datum sha256 = cmblock_listed_authority(PG_GETARG_VARLENA_PP(0));
 
 	SPI_connect();
 	cmblock_execute(&remove, &sha256, NULL);
@@ -191,7 +191,7 @@ cmblock_set_crl_policy(PG_FUNCTION_ARGS)
 	char nulls[9];
 
 	require_argument(fcinfo, 0, "authority");
-	values[0] = listed_authority(PG_GETARG_VARLENA_PP(0));
+	values[0] = cmblock_listed_authority(PG_GETARG_VARLENA_PP(0));
 	nulls[0] = ' ';
 	for (int i = 1; i < lengthof(values); i++)
 	{
@@ -213,5 +213,6 @@ cmblock_certificate_authority_changed(PG_FUNCTION_ARGS)
 		ereport(ERROR, errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				errmsg("cmblock.certificate_authority_changed() can only be called as a trigger"));
 	CacheInvalidateRelcache(trigger->tg_relation);
+	cmblock_wake_refresher_at_commit();
 	PG_RETURN_POINTER(NULL);
 }

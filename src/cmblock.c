@@ -16,6 +16,7 @@
 #include "cmblock.h"
 #include "crl_cache.h"
 #include "crl_import.h"
+#include "crl_source.h"
 #include "worker.h"
 
 PG_MODULE_MAGIC;
@@ -52,6 +53,7 @@ _PG_init(void)
 	cmblock_crl_cache_define_settings();
 	cmblock_authority_init();
 	cmblock_crl_import_init();
+	cmblock_crl_source_define_settings();
 	cmblock_worker_init();
 	MarkGUCPrefixReserved("cmblock");
 }

@@ -40,4 +40,12 @@
 #define cmblock_index_beginscan index_beginscan
 #endif
 
+/* A wait event of our own where an extension can have one; 15 and 16 have a single one for all extensions. */
+#if PG_VERSION_NUM >= 170000
+#include "utils/wait_event.h"
+#define cmblock_wait_event(name) WaitEventExtensionNew(name)
+#else
+#define cmblock_wait_event(name) PG_WAIT_EXTENSION
+#endif
+
 #endif

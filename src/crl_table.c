@@ -31,6 +31,7 @@
 #include "compat.h"
 #include "crl_table.h"
 #include "scan.h"
+#include "wake.h"
 #include "x509.h"
 
 PG_FUNCTION_INFO_V1(cmblock_crl_changed);
@@ -54,6 +55,8 @@ cmblock_crl_changed(PG_FUNCTION_ARGS)
 		ereport(ERROR, errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				errmsg("cmblock.crl_changed() can only be called as a trigger"));
 	CacheInvalidateRelcache(trigger->tg_relation);
+	/* A CRL may say where its deltas are. */
+	cmblock_wake_refresher_at_commit();
 	PG_RETURN_POINTER(NULL);
 }
 

@@ -216,7 +216,7 @@ cmblock_replication_worker(PG_FUNCTION_ARGS)
 		state = "not preloaded";
 	else if (!cmblock_slots_launcher_runs())
 		state = "no launcher";
-	else if (!cmblock_slots_replicator_runs(MyDatabaseId))
+	else if (!cmblock_slots_worker_runs(MyDatabaseId, WORKER_REPLICATOR))
 		state = "not running";
 	PG_RETURN_TEXT_P(cstring_to_text(state));
 }

@@ -1,8 +1,8 @@
 /*
  * slots.c
- *		Shared memory in which sessions, the launcher and the replicators find one another: a slot a database.
+ *		Shared memory in which sessions, the launcher and the workers find one another: a slot a database and kind of worker.
  *
- * A slot says whether its database has a replicator, is to get one, or was looked at and needs none. It is the
+ * A slot says whether its database has a worker of its kind, is to get one, or was looked at and needs none. It is the
  * launcher's work list and the sessions' way to a worker's latch; it holds no replication state, since
  * shared memory is made anew after a crash while tables stay.
  *
@@ -50,6 +50,7 @@ typedef enum SlotState
 typedef struct Slot
 {
 	Oid database;
+	WorkerKind kind;
 	SlotState state;
 	PGPROC *proc; /* while ATTACHED or AT_WORK */
 	pid_t pid;
@@ -58,7 +59,7 @@ typedef struct Slot
 	TimestampTz start_after;
 	TimestampTz attached_at;
 	pg_atomic_uint32 changes;
-	pg_atomic_uint32 links;
+	pg_atomic_uint32 tasks;
 } Slot;
 
 typedef struct Slots
@@ -72,7 +73,7 @@ typedef struct Slots
 static Slots *slots = NULL;
 static Slot *my_slot = NULL;
 static bool retiring = false;
-static uint32 retiring_links;
+static uint32 retiring_tasks;
 
 Size
 cmblock_slots_size(void)
@@ -93,7 +94,7 @@ cmblock_slots_startup(void)
 	for (int i = 0; i < CMBLOCK_MAX_SLOTS; i++)
 	{
 		pg_atomic_init_u32(&slots->slot[i].changes, 0);
-		pg_atomic_init_u32(&slots->slot[i].links, 0);
+		pg_atomic_init_u32(&slots->slot[i].tasks, 0);
 	}
 }
 
@@ -104,19 +105,20 @@ cmblock_slots_available(void)
 }
 
 static Slot *
-find(Oid database)
+find(Oid database, WorkerKind kind)
 {
 	for (int i = 0; i < slots->used; i++)
-		if (slots->slot[i].database == database && slots->slot[i].state != SLOT_FREE)
+		if (slots->slot[i].database == database && slots->slot[i].kind == kind &&
+			slots->slot[i].state != SLOT_FREE)
 			return &slots->slot[i];
 	return NULL;
 }
 
 /* Needs the lock exclusively. A new slot is WANTED. NULL when all are taken. */
 static Slot *
-find_or_make(Oid database)
+find_or_make(Oid database, WorkerKind kind)
 {
-	Slot *slot = find(database);
+	Slot *slot = find(database, kind);
 
 	if (slot)
 		return slot;
@@ -128,6 +130,7 @@ find_or_make(Oid database)
 	if (!slot)
 		return NULL;
 	slot->database = database;
+	slot->kind = kind;
 	slot->state = SLOT_WANTED;
 	slot->proc = NULL;
 	slot->pid = 0;
@@ -145,34 +148,34 @@ wake_launcher(void)
 }
 
 void
-cmblock_slots_wake(Oid database, bool links)
+cmblock_slots_wake(Oid database, WorkerKind kind, bool tasks)
 {
 	Slot *slot;
 	bool ask;
 
 	LWLockAcquire(cmblock_lock(LOCK_SLOTS), LW_SHARED);
-	slot = find(database);
+	slot = find(database, kind);
 	if (slot)
 	{
 		pg_atomic_fetch_add_u32(&slot->changes, 1);
-		if (links)
-			pg_atomic_fetch_add_u32(&slot->links, 1);
+		if (tasks)
+			pg_atomic_fetch_add_u32(&slot->tasks, 1);
 		if (slot->proc)
 			SetLatch(&slot->proc->procLatch);
 	}
-	ask = !slot || (slot->state == SLOT_IDLE && links);
+	ask = !slot || (slot->state == SLOT_IDLE && tasks);
 	LWLockRelease(cmblock_lock(LOCK_SLOTS));
 	if (ask)
-		cmblock_slots_request(database);
+		cmblock_slots_request(database, kind);
 }
 
 void
-cmblock_slots_request(Oid database)
+cmblock_slots_request(Oid database, WorkerKind kind)
 {
 	Slot *slot;
 
 	LWLockAcquire(cmblock_lock(LOCK_SLOTS), LW_EXCLUSIVE);
-	slot = find_or_make(database);
+	slot = find_or_make(database, kind);
 	if (slot && slot->state == SLOT_IDLE)
 	{
 		slot->state = SLOT_WANTED;
@@ -183,12 +186,12 @@ cmblock_slots_request(Oid database)
 }
 
 void
-cmblock_slots_forget(Oid database)
+cmblock_slots_forget(Oid database, WorkerKind kind)
 {
 	Slot *slot;
 
 	LWLockAcquire(cmblock_lock(LOCK_SLOTS), LW_EXCLUSIVE);
-	slot = find(database);
+	slot = find(database, kind);
 	if (slot && slot->holds == 0 && !slot->proc)
 		slot->state = SLOT_FREE;
 	LWLockRelease(cmblock_lock(LOCK_SLOTS));
@@ -202,14 +205,18 @@ occupied(const Slot *slot)
 }
 
 static bool
-slot_is_quiet(Oid database)
+database_is_quiet(Oid database)
 {
-	Slot *slot;
-	bool quiet;
+	bool quiet = true;
 
 	LWLockAcquire(cmblock_lock(LOCK_SLOTS), LW_SHARED);
-	slot = find(database);
-	quiet = !slot || !occupied(slot);
+	for (WorkerKind kind = 0; kind < WORKER_KINDS; kind++)
+	{
+		Slot *slot = find(database, kind);
+
+		if (slot && occupied(slot))
+			quiet = false;
+	}
 	LWLockRelease(cmblock_lock(LOCK_SLOTS));
 	return quiet;
 }
@@ -218,13 +225,15 @@ bool
 cmblock_slots_hold(Oid database, int timeout_ms)
 {
 	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
-	Slot *slot;
 	bool quiet;
 
 	LWLockAcquire(cmblock_lock(LOCK_SLOTS), LW_EXCLUSIVE);
-	slot = find_or_make(database);
-	if (slot)
+	for (WorkerKind kind = 0; kind < WORKER_KINDS; kind++)
 	{
+		Slot *slot = find_or_make(database, kind);
+
+		if (!slot)
+			continue;
 		slot->holds++;
 		if (slot->pid != 0)
 			kill(slot->pid, SIGTERM);
@@ -232,7 +241,7 @@ cmblock_slots_hold(Oid database, int timeout_ms)
 	LWLockRelease(cmblock_lock(LOCK_SLOTS));
 
 	ConditionVariablePrepareToSleep(&slots->stopped);
-	while (!(quiet = slot_is_quiet(database)))
+	while (!(quiet = database_is_quiet(database)))
 	{
 		long left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), end);
 
@@ -247,18 +256,20 @@ cmblock_slots_hold(Oid database, int timeout_ms)
 void
 cmblock_slots_release(Oid database)
 {
-	Slot *slot;
-
 	LWLockAcquire(cmblock_lock(LOCK_SLOTS), LW_EXCLUSIVE);
-	slot = find(database);
-	if (slot && slot->holds > 0)
-		slot->holds--;
+	for (WorkerKind kind = 0; kind < WORKER_KINDS; kind++)
+	{
+		Slot *slot = find(database, kind);
+
+		if (slot && slot->holds > 0)
+			slot->holds--;
+	}
 	wake_launcher();
 	LWLockRelease(cmblock_lock(LOCK_SLOTS));
 }
 
 bool
-cmblock_slots_replicator_runs(Oid database)
+cmblock_slots_worker_runs(Oid database, WorkerKind kind)
 {
 	Slot *slot;
 	bool runs;
@@ -266,7 +277,7 @@ cmblock_slots_replicator_runs(Oid database)
 	if (!slots)
 		return false;
 	LWLockAcquire(cmblock_lock(LOCK_SLOTS), LW_SHARED);
-	slot = find(database);
+	slot = find(database, kind);
 	runs = slot && slot->proc;
 	LWLockRelease(cmblock_lock(LOCK_SLOTS));
 	return runs;
@@ -295,8 +306,9 @@ cmblock_slots_attach_launcher(void)
 	on_shmem_exit(detach_launcher, (Datum) 0);
 }
 
-Oid
-cmblock_slots_next_start(TimestampTz now, int parallel, TimestampTz *wait_until)
+bool
+cmblock_slots_next_start(TimestampTz now, int parallel, Oid *database, WorkerKind *kind,
+						 TimestampTz *wait_until)
 {
 	Slot *ready = NULL;
 	int starting = 0;
@@ -319,18 +331,22 @@ cmblock_slots_next_start(TimestampTz now, int parallel, TimestampTz *wait_until)
 	if (starting >= parallel)
 		ready = NULL;
 	if (ready)
+	{
 		ready->state = SLOT_STARTING;
+		*database = ready->database;
+		*kind = ready->kind;
+	}
 	LWLockRelease(cmblock_lock(LOCK_SLOTS));
-	return ready ? ready->database : InvalidOid;
+	return ready != NULL;
 }
 
 void
-cmblock_slots_postpone(Oid database, TimestampTz until)
+cmblock_slots_postpone(Oid database, WorkerKind kind, TimestampTz until)
 {
 	Slot *slot;
 
 	LWLockAcquire(cmblock_lock(LOCK_SLOTS), LW_EXCLUSIVE);
-	slot = find(database);
+	slot = find(database, kind);
 	if (slot && slot->state == SLOT_STARTING)
 	{
 		slot->state = SLOT_WANTED;
@@ -354,12 +370,12 @@ try_again_later(Slot *slot, TimestampTz now)
 }
 
 void
-cmblock_slots_start_failed(Oid database, TimestampTz now)
+cmblock_slots_start_failed(Oid database, WorkerKind kind, TimestampTz now)
 {
 	Slot *slot;
 
 	LWLockAcquire(cmblock_lock(LOCK_SLOTS), LW_EXCLUSIVE);
-	slot = find(database);
+	slot = find(database, kind);
 	if (slot && slot->state == SLOT_STARTING)
 		try_again_later(slot, now);
 	LWLockRelease(cmblock_lock(LOCK_SLOTS));
@@ -376,7 +392,7 @@ detach(int code, Datum arg)
 	my_slot->pid = 0;
 	if (retiring)
 	{
-		bool seen_all = pg_atomic_read_u32(&my_slot->links) == retiring_links;
+		bool seen_all = pg_atomic_read_u32(&my_slot->tasks) == retiring_tasks;
 
 		my_slot->state = seen_all ? SLOT_IDLE : SLOT_WANTED;
 		my_slot->start_after = 0;
@@ -399,12 +415,12 @@ detach(int code, Datum arg)
 }
 
 bool
-cmblock_slots_attach(Oid database)
+cmblock_slots_attach(Oid database, WorkerKind kind)
 {
 	Slot *slot;
 
 	LWLockAcquire(cmblock_lock(LOCK_SLOTS), LW_EXCLUSIVE);
-	slot = find(database);
+	slot = find(database, kind);
 	if (slot && slot->state == SLOT_STARTING)
 	{
 		if (slot->holds > 0)
@@ -455,14 +471,14 @@ cmblock_slots_changes(void)
 }
 
 uint32
-cmblock_slots_links(void)
+cmblock_slots_tasks(void)
 {
-	return read_counter(&my_slot->links);
+	return read_counter(&my_slot->tasks);
 }
 
 void
-cmblock_slots_retire(uint32 links)
+cmblock_slots_retire(uint32 tasks)
 {
 	retiring = true;
-	retiring_links = links;
+	retiring_tasks = tasks;
 }

@@ -22,6 +22,7 @@
 
 static bool rows_changed = false;
 static bool links_changed = false;
+static bool sources_changed = false;
 static List *held_databases = NIL;
 
 static bool committed = false;
@@ -40,7 +41,9 @@ act(ResourceReleasePhase phase, bool is_commit, bool is_top_level, void *arg)
 	if (phase != RESOURCE_RELEASE_AFTER_LOCKS || !is_top_level)
 		return;
 	if (committed && (rows_changed || links_changed))
-		cmblock_slots_wake(MyDatabaseId, links_changed);
+		cmblock_slots_wake(MyDatabaseId, WORKER_REPLICATOR, links_changed);
+	if (committed && sources_changed)
+		cmblock_slots_wake(MyDatabaseId, WORKER_REFRESHER, true);
 	foreach (cell, held_databases)
 		cmblock_slots_release(lfirst_oid(cell));
 
@@ -48,6 +51,7 @@ act(ResourceReleasePhase phase, bool is_commit, bool is_top_level, void *arg)
 	held_databases = NIL;
 	rows_changed = false;
 	links_changed = false;
+	sources_changed = false;
 	committed = false;
 }
 
@@ -82,6 +86,13 @@ cmblock_wake_links_at_commit(void)
 }
 
 void
+cmblock_wake_refresher_at_commit(void)
+{
+	if (watch_transaction())
+		sources_changed = true;
+}
+
+void
 cmblock_release_at_end(Oid database)
 {
 	MemoryContext old;
@@ -96,6 +107,8 @@ cmblock_release_at_end(Oid database)
 void
 cmblock_wake_now(void)
 {
-	if (cmblock_slots_available())
-		cmblock_slots_wake(MyDatabaseId, true);
+	if (!cmblock_slots_available())
+		return;
+	for (WorkerKind kind = 0; kind < WORKER_KINDS; kind++)
+		cmblock_slots_wake(MyDatabaseId, kind, true);
 }

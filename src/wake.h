@@ -14,8 +14,11 @@ extern void cmblock_wake_at_commit(void);
 /* The same for a transaction that changes which links exist, or who this site is. */
 extern void cmblock_wake_links_at_commit(void);
 
+/* The same for the refresher: this transaction changes sources of CRLs, CRLs or the trust list. */
+extern void cmblock_wake_refresher_at_commit(void);
+
 /*
- * A command that needs the database to itself stopped its replicator (cmblock_slots_hold): lets it start again
+ * A command that needs the database to itself stopped its workers (cmblock_slots_hold): lets them start again
  * when this transaction ends, whichever way.
  */
 extern void cmblock_release_at_end(Oid database);

@@ -8,7 +8,7 @@ set -euo pipefail
 export PATH=${PATH:-/usr/bin:/bin}:/usr/sbin:/sbin
 pg_major=${PG_MAJOR:-15}
 
-packages=(make gcc libc6-dev clang openssl libssl-dev libpq-dev perl libipc-run-perl)
+packages=(make gcc libc6-dev clang openssl libssl-dev libpq-dev libcurl4-openssl-dev perl libipc-run-perl)
 if [ -z "${PG_CONFIG:-}" ]
 then
 	packages+=("postgresql-$pg_major" "postgresql-server-dev-$pg_major")

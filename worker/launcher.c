@@ -1,14 +1,14 @@
 /*
  * launcher.c
- *		Starts a replicator in each database that has links to send to.
+ *		Starts the workers of each database that has something for them to do.
  *
- * At start it has every database looked at: a replicator is started there, and ends at once when it finds nothing to do,
- * saying so in its slot (slots.c). From then on the launcher sleeps until a slot asks for a worker: a link was made, a
- * replicator died, a DROP DATABASE failed. It is in no database itself, so it is in nobody's way.
+ * At start it has every database looked at: a worker of each kind is started there, and ends at once when it finds nothing to
+ * do, saying so in its slot (slots.c). From then on the launcher sleeps until a slot asks for a worker: a link was made, a
+ * worker died, a DROP DATABASE failed. It is in no database itself, so it is in nobody's way.
  *
  * On a standby it is not started; the postmaster does that at the end of recovery.
  *
- * A replicator is registered never to be restarted by the postmaster, who would do it without looking whether its
+ * A worker is registered never to be restarted by the postmaster, who would do it without looking whether its
  * database is still there and how often it failed; the launcher does it with a growing delay.
  */
 #include "postgres.h"
@@ -46,8 +46,14 @@
 typedef struct Started
 {
 	Oid database;
+	WorkerKind kind;
 	BackgroundWorkerHandle *handle;
 } Started;
+
+static const char *const kind_names[WORKER_KINDS] = {
+	[WORKER_REPLICATOR] = "replicator",
+	[WORKER_REFRESHER] = "refresher",
+};
 
 static List *started = NIL;
 
@@ -69,7 +75,8 @@ request_all_databases(void)
 		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
 
 		if (database->datallowconn && !database->datistemplate)
-			cmblock_slots_request(database->oid);
+			for (WorkerKind kind = 0; kind < WORKER_KINDS; kind++)
+				cmblock_slots_request(database->oid, kind);
 	}
 	table_endscan(scan);
 	table_close(relation, AccessShareLock);
@@ -96,7 +103,7 @@ can_connect(Oid database)
 /* ---------- workers ---------- */
 
 static BackgroundWorkerHandle *
-start_replicator(Oid database)
+start_worker(Oid database, WorkerKind kind)
 {
 	BackgroundWorker worker = {0};
 	BackgroundWorkerHandle *handle;
@@ -105,9 +112,9 @@ start_replicator(Oid database)
 	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
 	worker.bgw_restart_time = BGW_NEVER_RESTART;
 	snprintf(worker.bgw_library_name, BGW_MAXLEN, "cmblock");
-	snprintf(worker.bgw_function_name, BGW_MAXLEN, "cmblock_replicator_main");
-	snprintf(worker.bgw_name, BGW_MAXLEN, "cmblock replicator of database %u", database);
-	snprintf(worker.bgw_type, BGW_MAXLEN, "cmblock replicator");
+	snprintf(worker.bgw_function_name, BGW_MAXLEN, "cmblock_%s_main", kind_names[kind]);
+	snprintf(worker.bgw_name, BGW_MAXLEN, "cmblock %s of database %u", kind_names[kind], database);
+	snprintf(worker.bgw_type, BGW_MAXLEN, "cmblock %s", kind_names[kind]);
 	worker.bgw_main_arg = ObjectIdGetDatum(database);
 	worker.bgw_notify_pid = MyProcPid;
 	return RegisterDynamicBackgroundWorker(&worker, &handle) ? handle : NULL;
@@ -126,7 +133,7 @@ reap(void)
 
 		if (GetBackgroundWorkerPid(entry->handle, &pid) != BGWH_STOPPED)
 			continue;
-		cmblock_slots_start_failed(entry->database, GetCurrentTimestamp());
+		cmblock_slots_start_failed(entry->database, entry->kind, GetCurrentTimestamp());
 		pfree(entry->handle);
 		pfree(entry);
 		started = foreach_delete_current(started, cell);
@@ -134,11 +141,12 @@ reap(void)
 }
 
 static void
-remember(Oid database, BackgroundWorkerHandle *handle)
+remember(Oid database, WorkerKind kind, BackgroundWorkerHandle *handle)
 {
 	Started *entry = palloc(sizeof(Started));
 
 	entry->database = database;
+	entry->kind = kind;
 	entry->handle = handle;
 	started = lappend(started, entry);
 }
@@ -150,31 +158,32 @@ start_wanted(void)
 	static bool complained = false;
 	TimestampTz wait_until;
 	Oid database;
+	WorkerKind kind;
 
-	while (
-		OidIsValid(database = cmblock_slots_next_start(GetCurrentTimestamp(), PARALLEL_STARTS, &wait_until)))
+	while (cmblock_slots_next_start(GetCurrentTimestamp(), PARALLEL_STARTS, &database, &kind, &wait_until))
 	{
 		BackgroundWorkerHandle *handle;
 
 		CHECK_FOR_INTERRUPTS();
 		if (!can_connect(database))
 		{
-			cmblock_slots_postpone(database, 0);
-			cmblock_slots_forget(database);
+			cmblock_slots_postpone(database, kind, 0);
+			cmblock_slots_forget(database, kind);
 			continue;
 		}
-		handle = start_replicator(database);
+		handle = start_worker(database, kind);
 		if (handle)
 		{
-			remember(database, handle);
+			remember(database, kind, handle);
 			complained = false;
 			continue;
 		}
-		cmblock_slots_postpone(database, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), NO_SLOT_MS));
+		cmblock_slots_postpone(database, kind,
+							   TimestampTzPlusMilliseconds(GetCurrentTimestamp(), NO_SLOT_MS));
 		if (!complained)
 			ereport(LOG, errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 					errmsg("cmblock has no background worker process left for database %u", database),
-					errdetail("Its changes are not sent until there is one."),
+					errdetail("Its %s does not run until there is one.", kind_names[kind]),
 					errhint("Raise max_worker_processes and restart the server."));
 		complained = true;
 	}

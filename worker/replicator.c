@@ -580,7 +580,7 @@ look_around(TimestampTz now)
 	bool any;
 
 	next_look = TimestampTzPlusMilliseconds(now, IDLE_MS);
-	links_seen = cmblock_slots_links();
+	links_seen = cmblock_slots_tasks();
 	if (!begin_work())
 		return;
 	any = cmblock_read_links(&links, &here);
@@ -656,7 +656,7 @@ replicate(void)
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
 		}
-		if (cmblock_slots_links() != links_seen)
+		if (cmblock_slots_tasks() != links_seen)
 		{
 			look_around(now);
 			retry_all(now);
@@ -686,7 +686,7 @@ cmblock_replicator_main(Datum database)
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
-	if (!cmblock_slots_attach(DatumGetObjectId(database)))
+	if (!cmblock_slots_attach(DatumGetObjectId(database), WORKER_REPLICATOR))
 		proc_exit(0);
 	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(database), InvalidOid, 0);
 	pin_settings();

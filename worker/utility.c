@@ -96,6 +96,13 @@ changes_servers(Node *command)
 	}
 }
 
+/* The workers are to see at once that their extension is gone. */
+static bool
+drops_extension(Node *command)
+{
+	return IsA(command, DropStmt) && ((DropStmt *) command)->removeType == OBJECT_EXTENSION;
+}
+
 static bool
 commits_prepared(Node *command)
 {
@@ -108,6 +115,7 @@ utility(PlannedStmt *statement, const char *query, bool read_only_tree, ProcessU
 {
 	/* Read now: the command's tree belongs to whoever runs it. */
 	bool is_server_change = changes_servers(statement->utilityStmt);
+	bool is_drop_extension = drops_extension(statement->utilityStmt);
 	bool is_commit_prepared = commits_prepared(statement->utilityStmt);
 	const char *database = database_wanted(statement->utilityStmt);
 
@@ -120,8 +128,10 @@ utility(PlannedStmt *statement, const char *query, bool read_only_tree, ProcessU
 		standard_ProcessUtility(statement, query, read_only_tree, context, params, environment, dest,
 								completion);
 
-	if (is_server_change)
+	if (is_server_change || is_drop_extension)
 		cmblock_wake_links_at_commit();
+	if (is_drop_extension)
+		cmblock_wake_refresher_at_commit();
 	if (is_commit_prepared)
 		cmblock_wake_now();
 }

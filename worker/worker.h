@@ -16,6 +16,7 @@ extern void cmblock_worker_init(void);
 /* Registered with the postmaster. */
 extern PGDLLEXPORT void cmblock_launcher_main(Datum arg);
 extern PGDLLEXPORT void cmblock_replicator_main(Datum database);
+extern PGDLLEXPORT void cmblock_refresher_main(Datum database);
 
 /* Watches commands that need a database to themselves, and COMMIT PREPARED. */
 extern void cmblock_install_utility_hook(void);

@@ -1,0 +1,262 @@
+/*
+ * refresher.c
+ *		Keeps the CRLs of one database fresh: one process for all of its sources.
+ *
+ * A loop: what fetches have ended, whether the sources changed, what is due by the clock; then sleep on latch, sockets
+ * and clock together. Each source has its next attempt in table crl_source, so a restart changes nothing about the
+ * schedule. Up to MAX_FETCHES transfers run at once, and none of them can hold up the others (fetch.c). No transaction is open while
+ * they run. What arrives is taken in in a transaction of its own (sources.c), after which it is in force everywhere:
+ * the cache has it before the commit shows it.
+ *
+ * A change of crl_source, of a CRL or of the trust list wakes the process at commit (wake.c). Without one it looks around
+ * once a minute, and writes nothing while nothing changes.
+ *
+ * Failures: a fetch that fails is noted in the source's row. An error of this database ends the process with exit code 1, and
+ * the launcher starts it again after a delay. Where no source is left, or no extension, it ends for good; the
+ * first new source has it started again.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "libpq/pqsignal.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "cmblock.h"
+#include "crl_source.h"
+#include "fetch.h"
+#include "slots.h"
+#include "sources.h"
+#include "worker.h"
+
+/* Sources are read again this often, in case somebody changed a table without its trigger, or dropped it. */
+#define LOOK_MS 60000
+
+/* Fetches that are under way, by what identifies their source. */
+typedef struct UnderWay
+{
+	Fetch *fetch;
+	TimestampTz started;
+	bool has_scope;
+	bool delta;
+	unsigned char scope[SHA256_OCTETS];
+} UnderWay;
+
+static UnderWay under_way[MAX_FETCHES];
+static MemoryContext sources_context;
+static MemoryContext turn_context;
+static SourceList sources;
+static uint32 tasks_seen;
+static TimestampTz next_look = DT_NOBEGIN;
+
+/* What ALTER DATABASE or ALTER ROLE may have set must not change what the statements mean or how they run. */
+static void
+pin_settings(void)
+{
+	static const char *const settings[][2] = {
+		{"search_path", "pg_catalog, pg_temp"},
+		{"default_transaction_isolation", "read committed"},
+		{"default_transaction_read_only", "off"},
+		{"statement_timeout", "0"},
+		{"lock_timeout", "0"},
+		{"idle_in_transaction_session_timeout", "0"},
+		{"row_security", "off"},
+		{"jit", "off"},
+	};
+
+	for (int i = 0; i < lengthof(settings); i++)
+		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
+}
+
+static void
+retire(void)
+{
+	cmblock_slots_retire(tasks_seen);
+	proc_exit(0);
+}
+
+/* Reads the sources; ends this process when there are none, or no extension. */
+static void
+look_around(void)
+{
+	static bool said = false;
+	WorkerGround ground;
+
+	next_look = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOOK_MS);
+	tasks_seen = cmblock_slots_tasks();
+	MemoryContextReset(sources_context);
+	memset(&sources, 0, sizeof(sources));
+	ground = cmblock_begin_work();
+	if (ground == GROUND_GONE)
+		retire();
+	if (ground == GROUND_OTHER_VERSION)
+	{
+		if (!said)
+			ereport(LOG,
+					errmsg("cmblock refresher is idle: the extension in this database is not of version %s",
+						   CMBLOCK_VERSION),
+					errhint("Bring both to the same version: restart the server, or ALTER EXTENSION cmblock "
+							"UPDATE."));
+		said = true;
+		return;
+	}
+	said = false;
+	MemoryContextSwitchTo(sources_context);
+	cmblock_read_sources(&sources);
+	cmblock_end_work();
+	if (sources.count == 0 && cmblock_fetch_count() == 0)
+		retire();
+}
+
+/* ---------- fetches ---------- */
+
+static void
+settle_ended(void)
+{
+	Fetch *fetch;
+
+	while ((fetch = cmblock_fetch_done()) != NULL)
+	{
+		CHECK_FOR_INTERRUPTS();
+		for (int i = 0; i < MAX_FETCHES; i++)
+		{
+			if (under_way[i].fetch != fetch)
+				continue;
+			(void) cmblock_settle_fetch(fetch, under_way[i].started);
+			under_way[i].fetch = NULL;
+		}
+		cmblock_fetch_free(fetch);
+		MemoryContextReset(turn_context);
+		next_look = DT_NOBEGIN;
+	}
+}
+
+/* Is this source being asked, or another one of its series? */
+static bool
+is_under_way(const Source *source)
+{
+	for (int i = 0; i < MAX_FETCHES; i++)
+	{
+		const UnderWay *u = &under_way[i];
+
+		if (!u->fetch)
+			continue;
+		if (u->fetch->tag == source->id)
+			return true;
+		if (u->has_scope && source->has_scope && u->delta == source->delta &&
+			memcmp(u->scope, source->scope, SHA256_OCTETS) == 0)
+			return true;
+	}
+	return false;
+}
+
+static UnderWay *
+free_place(void)
+{
+	for (int i = 0; i < MAX_FETCHES; i++)
+		if (!under_way[i].fetch)
+			return &under_way[i];
+	return NULL;
+}
+
+/* Starts what is due, healthy sources first, as the list is sorted. Returns when something will be due next. */
+static TimestampTz
+start_due(void)
+{
+	TimestampTz next = next_look;
+
+	for (int i = 0; i < sources.count; i++)
+	{
+		Source *source = &sources.source[i];
+		UnderWay *place = free_place();
+
+		if (!place)
+			break;
+		if (is_under_way(source))
+			continue;
+		if (source->next_attempt > GetCurrentTimestamp())
+		{
+			next = Min(next, source->next_attempt);
+			continue;
+		}
+		place->started = GetCurrentTimestamp();
+		place->fetch = cmblock_fetch_start(source->url, source->etag, source->last_modified, source->id);
+		place->delta = source->delta;
+		place->has_scope = source->has_scope;
+		memcpy(place->scope, source->scope, SHA256_OCTETS);
+		if (place->fetch->outcome != FETCH_UNDER_WAY)
+			next = DT_NOBEGIN; /* it has ended already */
+	}
+	return next;
+}
+
+static void
+report_activity(void)
+{
+	char text[512] = "";
+	int count = 0;
+
+	for (int i = 0; i < MAX_FETCHES; i++)
+	{
+		size_t used = strlen(text);
+
+		if (under_way[i].fetch)
+			snprintf(text + used, sizeof(text) - used, "%s%s", count++ > 0 ? ", " : "fetching ",
+					 under_way[i].fetch->url);
+	}
+	pgstat_report_activity(count > 0 ? STATE_RUNNING : STATE_IDLE, text);
+}
+
+static void
+refresh(void)
+{
+	for (;;)
+	{
+		TimestampTz now;
+		TimestampTz next;
+
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+		settle_ended();
+		if (cmblock_slots_tasks() != tasks_seen || GetCurrentTimestamp() >= next_look)
+			look_around();
+		next = start_due();
+		report_activity();
+		now = GetCurrentTimestamp();
+		if (next > now)
+			cmblock_fetch_wait(TimestampDifferenceMilliseconds(now, next) + 1);
+	}
+}
+
+void
+cmblock_refresher_main(Datum database)
+{
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	if (!cmblock_slots_attach(DatumGetObjectId(database), WORKER_REFRESHER))
+		proc_exit(0);
+	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(database), InvalidOid, 0);
+	pin_settings();
+	sources_context = AllocSetContextCreate(TopMemoryContext, "cmblock sources", ALLOCSET_SMALL_SIZES);
+	turn_context = AllocSetContextCreate(TopMemoryContext, "cmblock refresher", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(turn_context);
+
+	look_around();
+	cmblock_slots_at_work();
+	pgstat_report_appname("cmblock refresher");
+	cmblock_fetch_init();
+	refresh();
+}

@@ -1,0 +1,47 @@
+/*
+ * sources.h
+ *		The refresher's transactions: which sources there are, and what came of a fetch.
+ */
+#ifndef CMBLOCK_SOURCES_H
+#define CMBLOCK_SOURCES_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+
+#include "fetch.h"
+#include "types.h"
+
+/* A source that is to be fetched from, as table crl_source had it. */
+typedef struct Source
+{
+	int64 id;
+	char *url;
+	bool delta;
+	bool has_scope; /* of the CRL that it gave last */
+	unsigned char scope[SHA256_OCTETS];
+	int failures;
+	TimestampTz next_attempt; /* DT_NOBEGIN: at once */
+	char *etag;               /* what the server called the CRL that is held, or NULL */
+	char *last_modified;
+} Source;
+
+typedef struct SourceList
+{
+	int count;
+	Source *source; /* in the order in which they are to be tried */
+} SourceList;
+
+/*
+ * Brings crl_source up to date with what certificates and CRLs name, and reads it. Inside a transaction of
+ * cmblock_begin_work; the list is in the current memory context. Writes only if something has changed.
+ */
+extern void cmblock_read_sources(SourceList *list);
+
+/*
+ * Takes in what a fetch brought and notes how it went, in transactions of its own; none is open before or after. False: the
+ * extension is not there, or not ours, so nothing was noted.
+ */
+extern bool cmblock_settle_fetch(const Fetch *fetch, TimestampTz started);
+
+#endif
