@@ -388,6 +388,19 @@ cmblock_crl_set(void)
 	return &current;
 }
 
+bool
+cmblock_crl_set_is_outdated(const HeldCrl *crl)
+{
+	IndexLookup lookup;
+	bool there = cmblock_index_lookup(&lookup, REL_CRL, IDX_CRL_SHA256,
+									  PointerGetDatum(cmblock_make_thumbprint(crl->sha256, SHA256_OCTETS)));
+
+	cmblock_index_lookup_end(&lookup);
+	if (!there)
+		current_valid = false;
+	return !there;
+}
+
 /* ---------- entries ---------- */
 
 bytea *

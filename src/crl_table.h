@@ -62,6 +62,12 @@ typedef struct CrlSet
 /* The current CRLs as the newest snapshot has them. Valid until the next call. */
 extern const CrlSet *cmblock_crl_set(void);
 
+/*
+ * For a CRL of the set that cannot be opened: was its row replaced since the set was read? The commit that did it may
+ * be visible before its invalidation arrives. If so, cmblock_crl_set reads the table again.
+ */
+extern bool cmblock_crl_set_is_outdated(const HeldCrl *crl);
+
 /* The entries of a CRL, to be released with cmblock_crl_unpin. NULL when its row is gone or damaged. */
 extern const CrlIndex *cmblock_open_crl(const HeldCrl *crl, CrlPin *pin);
 

@@ -46,6 +46,7 @@ typedef struct Judgement
 	const struct Judgement *outer; /* for which this signer is being judged, or NULL */
 	int depth;
 	ElementStatus *status;
+	bool *outdated; /* set when a CRL of the set was replaced meanwhile */
 	uint16 covered; /* reasons for which it is known to be good */
 } Judgement;
 
@@ -142,7 +143,8 @@ judge_signer(const Judgement *j, const Authority *signer, const TrustChain *chai
 						   .set = j->set,
 						   .outer = j,
 						   .depth = j->depth + 1,
-						   .status = &status};
+						   .status = &status,
+						   .outdated = j->outdated};
 
 		if (is_above(j, element) || is_being_judged(j, element))
 			continue;
@@ -223,7 +225,10 @@ look_up(const Judgement *j, const CrlSeries *series, const HeldCrl *crl, bool di
 		return FOUND_NOTHING;
 	index = cmblock_open_crl(crl, &pin);
 	if (index == NULL)
+	{
+		*j->outdated |= cmblock_crl_set_is_outdated(crl);
 		return FOUND_NO_CRL;
+	}
 	found = find_under_issuer(j, series, index, direct, entry);
 	/* Its serial lies in the index. */
 	entry->serial = (DerSpan){NULL, 0};
@@ -486,9 +491,9 @@ add_up(RevocationAnswer *answer)
 	}
 }
 
-void
-cmblock_check_revocation(const Leaf *leaf, const TrustChain *chain, TimestampTz at, bool by_policy,
-						 RevocationAnswer *answer)
+static void
+check_chain(const Leaf *leaf, const TrustChain *chain, TimestampTz at, bool by_policy,
+			RevocationAnswer *answer)
 {
 	const CrlSet *set = cmblock_crl_set();
 
@@ -501,6 +506,7 @@ cmblock_check_revocation(const Leaf *leaf, const TrustChain *chain, TimestampTz 
 					   .above_count = chain->length - i,
 					   .at = at,
 					   .set = set,
+					   .outdated = &answer->outdated,
 					   .status = &answer->element[answer->count]};
 
 		if (by_policy && chain->ca[i]->policy == CRL_OFF)
@@ -515,4 +521,17 @@ cmblock_check_revocation(const Leaf *leaf, const TrustChain *chain, TimestampTz 
 	}
 	answer->checked = answer->count > 0;
 	add_up(answer);
+}
+
+void
+cmblock_check_revocation(const Leaf *leaf, const TrustChain *chain, TimestampTz at, bool by_policy,
+						 RevocationAnswer *answer)
+{
+	/* A CRL that was replaced while it was being asked for is no reason to refuse: ask its successor. */
+	for (int tries = 0; tries < 3; tries++)
+	{
+		check_chain(leaf, chain, at, by_policy, answer);
+		if (!answer->outdated)
+			return;
+	}
 }

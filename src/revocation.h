@@ -67,6 +67,7 @@ typedef struct RevocationAnswer
 	Revocation status; /* of the whole chain: one revoked is revoked, one unknown is unknown, else good */
 	bool required;     /* unknown comes from a CA whose policy is "required" */
 	int deciding;      /* the element that gives the status */
+	bool outdated;     /* a CRL was replaced in the table while it was being asked for */
 	int count;
 	ElementStatus element[MAX_CHAIN]; /* the certificate first */
 } RevocationAnswer;
