@@ -4,6 +4,7 @@
 #	my %site = hierarchy('CEN', 'P01', 'P02', 'S01');
 #	my $session = open_session($p01);
 #	query($session, 'BEGIN');
+#	wait_for_equality(\%site, 'all sites have the same rows');
 package CmblockLinks;
 
 use strict;
@@ -13,13 +14,15 @@ use CmblockTest;
 use Exporter 'import';
 use IPC::Run;
 use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(sleep time);
 
 our @EXPORT = qw(link_sites hierarchy hierarchy_uuid open_session query close_session
-  wait_for_block wait_for_worker worker_pid);
+  wait_for_block worker_pid start_again sites_differ wait_for_equality);
 
 use constant hierarchy_uuid => '11111111-2222-3333-4444-555555555555';
 
-# Failures are retried soon, so that the tests do not wait for the back-off.
+# Failures are retried soon, so that the tests do not wait for the back-off. Small WAL files make small clusters.
 my $quick = "cmblock.retry_max = '200ms'\nrestart_after_crash = on\n";
 
 # One site sends to another: the role at the receiver, server and user mapping at the sender. The receiver accepts
@@ -58,6 +61,7 @@ sub hierarchy
 			kind => $kind,
 			hierarchy => hierarchy_uuid,
 			parent => $parent{$code},
+			init => ['--wal-segsize=1'],
 			conf => $quick);
 	}
 	for my $code (grep { $parent{$_} } @codes)
@@ -127,6 +131,64 @@ sub worker_pid
 	$node->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_stat_activity WHERE $where")
 	  or croak 'no replicator';
 	return $node->safe_psql('postgres', "SELECT pid FROM pg_stat_activity WHERE $where");
+}
+
+# Start a cluster whose postmaster was killed: its other processes may still be about to end.
+sub start_again
+{
+	my ($node) = @_;
+	my $end = time + $PostgreSQL::Test::Utils::timeout_default;
+
+	until ($node->start(fail_ok => 1))
+	{
+		croak 'the server does not start' if time > $end;
+		sleep 0.1;
+		# Forgets what the failed attempt left.
+		$node->stop('fast', fail_ok => 1);
+	}
+	return;
+}
+
+# What is replicated, as text; a site that is down has nothing. change_xid is each site's own, revoked_at too.
+my $rows = join ' UNION ALL ', map { "SELECT (to_jsonb(r) - '{change_xid,revoked_at}'::text[])::text AS t FROM cmblock.$_ r WHERE version > 0" }
+  qw(site client certificate);
+
+# The sites whose rows are not those of most of the others; empty when all are equal.
+sub sites_differ
+{
+	my ($sites) = @_;
+	my %with;
+
+	for my $code (sort keys %$sites)
+	{
+		my $digest = '';
+
+		$sites->{$code}->psql('postgres', "SELECT md5(coalesce(string_agg(t, E'\\n' ORDER BY t), '')) FROM ($rows) x", stdout => \$digest, stderr => \my $ignored);
+		push @{ $with{$digest} }, $code;
+	}
+	my ($most, @others) = sort { @$b <=> @$a || $a->[0] cmp $b->[0] } values %with;
+	return map { @$_ } @others;
+}
+
+# Wait until all sites have the same rows.
+sub wait_for_equality
+{
+	my ($sites, $name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $end = time + $PostgreSQL::Test::Utils::timeout_default;
+	my @differ;
+
+	while ((@differ = sites_differ($sites)) && time < $end)
+	{
+		sleep 0.1;
+	}
+	return ok(1, $name) unless @differ;
+	for my $code (sort keys %$sites)
+	{
+		$sites->{$code}->psql('postgres', "SELECT count(*), sum(version) FROM cmblock.client; TABLE cmblock.replication_status", stdout => \my $state, stderr => \my $error);
+		diag("$code: $state $error");
+	}
+	return is("@differ", '', $name);
 }
 
 1;

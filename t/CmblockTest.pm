@@ -47,6 +47,7 @@ BEGIN
 #   extension => 0   no CREATE EXTENSION (1)
 #   code, kind, hierarchy, parent   call cmblock.setup_site with these
 #   conf => text     more lines for postgresql.conf
+#   init => [...]    more options of initdb
 sub new_site
 {
 	my ($name, %opt) = @_;
@@ -54,7 +55,7 @@ sub new_site
 
 	$node->init(
 		allows_streaming => 1,
-		extra => [ '-U', 'postgres', '-E', 'UTF8', '--locale=C' ]);
+		extra => [ '-U', 'postgres', '-E', 'UTF8', '--locale=C', @{ $opt{init} // [] } ]);
 	$node->append_conf('postgresql.conf', <<"END");
 listen_addresses = '127.0.0.1'
 shared_buffers = 16MB
