@@ -48,6 +48,10 @@ time_change t "$LAPTOP" laptop "SELECT cmblock.block_client('$LAPTOP', 'stolen f
 show_decisions "$LAPTOP" laptop f
 show S01 "SELECT step, question, answer, reason FROM cmblock.explain_access('$LAPTOP', :'laptop'::bytea)"
 
+chapter "Is it shut out everywhere? P01 asks all sites"
+show P01 "SELECT cmblock.wait_for_enforcement('$LAPTOP')"
+show P01 "SELECT site, kind, state, enforced_at, detail FROM cmblock.enforcement('$LAPTOP')"
+
 chapter "Nobody at a secondary or at the central site can change that"
 show_refused S01 "P01" "SELECT cmblock.unblock_client('$LAPTOP')"
 show_refused CEN "P01" "SELECT cmblock.unblock_client('$LAPTOP')"

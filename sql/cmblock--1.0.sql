@@ -499,6 +499,7 @@ CREATE TABLE cmblock.client (
 	change_xid       xid8 NOT NULL,
 	changed_by       text NOT NULL,
 	changed_at       timestamptz NOT NULL,
+	block_received_at timestamptz,
 	CHECK (NOT (blocked AND isv_proxied)),
 	CHECK (NOT blocked OR block_changed_at IS NOT NULL)
 );
@@ -511,6 +512,7 @@ COMMENT ON TABLE cmblock.client IS 'the clients of the hierarchy with their bloc
 COMMENT ON COLUMN cmblock.client.approval IS '0 not approved, 1 approved, 2 not applicable';
 COMMENT ON COLUMN cmblock.client.isv_proxied IS 'reaches the site through an ISV proxy certificate, so it cannot be blocked itself';
 COMMENT ON COLUMN cmblock.client.block_changed_by IS 'the login role that blocked or unblocked it last';
+COMMENT ON COLUMN cmblock.client.block_received_at IS 'when this site took the block state in from a neighbour; null: it was set here. Not replicated: each site has its own';
 
 CREATE TABLE cmblock.certificate (
 	sha256           cmblock.thumbprint PRIMARY KEY CHECK (octet_length(sha256::bytea) = 32),
@@ -1293,7 +1295,7 @@ CREATE FUNCTION cmblock.resume_link(neighbour cmblock.site_code) RETURNS void
 	AS 'MODULE_PATHNAME', 'cmblock_resume_link' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION cmblock.resume_link IS 'sends to a paused neighbour again; what it missed goes first';
 
--- The two calls of the protocol (docs/protocol.md). Only the role that accept_link named gets an answer.
+-- The calls of the protocol (docs/protocol.md). Only the role that accept_link named gets an answer.
 CREATE FUNCTION cmblock.open_link(protocol integer, hierarchy uuid, sender cmblock.site_code, receiver cmblock.site_code,
 		incarnation text, OUT protocol_spoken integer, OUT receiver_incarnation text, OUT cursor pg_snapshot)
 	RETURNS record
@@ -1305,6 +1307,33 @@ CREATE FUNCTION cmblock.apply_changes(protocol integer, hierarchy uuid, sender c
 	RETURNS record
 	AS 'MODULE_PATHNAME', 'cmblock_apply_changes' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION cmblock.apply_changes IS 'called by a neighbour: takes in a batch of rows, all or none';
+
+CREATE FUNCTION cmblock.ask_enforcement(protocol integer, hierarchy uuid, sender cmblock.site_code, receiver cmblock.site_code,
+		incarnation text, question bigint, client cmblock.smsid) RETURNS bytea
+	AS 'MODULE_PATHNAME', 'cmblock_ask_enforcement' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION cmblock.ask_enforcement IS 'called by a neighbour: which version of this client is here? the sites behind this one are asked, too';
+
+CREATE FUNCTION cmblock.tell_enforcement(protocol integer, hierarchy uuid, sender cmblock.site_code, receiver cmblock.site_code,
+		incarnation text, question bigint, answers bytea) RETURNS boolean
+	AS 'MODULE_PATHNAME', 'cmblock_tell_enforcement' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION cmblock.tell_enforcement IS 'called by a neighbour: what the sites behind it answered; returns whether anybody still asks';
+
+-- Where a block is in force.
+CREATE TYPE cmblock.enforcement_state AS ENUM ('enforced', 'pending', 'unknown');
+COMMENT ON TYPE cmblock.enforcement_state IS 'enforced: the site has the current state of the client; pending: it has an older one or none; unknown: it could not be asked';
+
+CREATE FUNCTION cmblock.enforcement(client cmblock.smsid, timeout interval DEFAULT '5 s', OUT site cmblock.site_code,
+		OUT kind cmblock.site_kind, OUT state cmblock.enforcement_state, OUT version bigint, OUT enforced_at timestamptz,
+		OUT confirmed_at timestamptz, OUT detail text)
+	RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'cmblock_enforcement' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	ROWS 100;
+COMMENT ON FUNCTION cmblock.enforcement IS 'asks all sites of the hierarchy whether they have the current state of a client, and since when';
+
+CREATE FUNCTION cmblock.wait_for_enforcement(client cmblock.smsid, timeout interval DEFAULT '10 s',
+		sites cmblock.site_code[] DEFAULT NULL) RETURNS timestamptz
+	AS 'MODULE_PATHNAME', 'cmblock_wait_for_enforcement' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION cmblock.wait_for_enforcement IS 'waits until all sites, or those named, have the current state of a client; returns the time from which on that is certain';
 
 CREATE FUNCTION cmblock.replication_worker() RETURNS text
 	AS 'MODULE_PATHNAME', 'cmblock_replication_worker' LANGUAGE C VOLATILE STRICT;

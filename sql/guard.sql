@@ -201,13 +201,13 @@ EXECUTE block (id(2));
 DEALLOCATE block;
 -- COPY comes through the same door.
 COPY cmblock.client FROM stdin;
-GUID:00000000-0000-0000-0000-000000000008	copied	computer	P02	\N	2	f	2000-01-01	\N	f	\N	\N	\N	\N	99	P02	99	forger	2000-01-01
+GUID:00000000-0000-0000-0000-000000000008	copied	computer	P02	\N	2	f	2000-01-01	\N	f	\N	\N	\N	\N	99	P02	99	forger	2000-01-01	\N
 \.
 COPY cmblock.client FROM stdin;
-GUID:00000000-0000-0000-0000-000000000008	copied	computer	P01	\N	2	f	2000-01-01	\N	t	why	T	forger	2000-01-01	99	P02	99	forger	2000-01-01
+GUID:00000000-0000-0000-0000-000000000008	copied	computer	P01	\N	2	f	2000-01-01	\N	t	why	T	forger	2000-01-01	99	P02	99	forger	2000-01-01	\N
 \.
 COPY cmblock.client FROM stdin;
-GUID:00000000-0000-0000-0000-000000000008	copied	computer	P01	\N	2	f	2000-01-01	2000-01-01	f	why	T	forger	2000-01-01	99	P02	99	forger	2000-01-01
+GUID:00000000-0000-0000-0000-000000000008	copied	computer	P01	\N	2	f	2000-01-01	2000-01-01	f	why	T	forger	2000-01-01	99	P02	99	forger	2000-01-01	\N
 \.
 -- What the caller may not say, the guard said: version, origin, transaction, actor, times, block remarks, deletion.
 CREATE TEMP VIEW stamps AS

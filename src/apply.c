@@ -35,6 +35,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 #include "utils/uuid.h"
 #include "utils/xid8.h"
 
@@ -108,6 +109,9 @@ typedef struct Target
 	int version;
 	int origin_site;
 	int change_xid;
+	int blocked; /* of a client, as are the next two; 0: no client */
+	int block_changed_at;
+	int block_received_at;
 	List *kept; /* columns that do not travel: they stay as they are here */
 } Target;
 
@@ -150,6 +154,12 @@ begin_table(Target *target, BatchTable table)
 	target->version = cmblock_column_number(desc, "version");
 	target->origin_site = cmblock_column_number(desc, "origin_site");
 	target->change_xid = cmblock_column_number(desc, "change_xid");
+	if (table == BATCH_CLIENT)
+	{
+		target->blocked = cmblock_column_number(desc, "blocked");
+		target->block_changed_at = cmblock_column_number(desc, "block_changed_at");
+		target->block_received_at = cmblock_column_number(desc, "block_received_at");
+	}
 	target->kept = columns_that_stay(target);
 
 	target->estate = CreateExecutorState();
@@ -203,6 +213,29 @@ keep_local_columns(Target *target, bool exists)
 	}
 }
 
+static bool
+differs(const Target *target, int column)
+{
+	bool sent_null;
+	bool local_null;
+	Datum sent = slot_getattr(target->sent, column, &sent_null);
+	Datum local = slot_getattr(target->local, column, &local_null);
+
+	return sent_null != local_null || (!sent_null && sent != local);
+}
+
+/* A new state of block came: cmblock.enforcement says since when it has been here. */
+static void
+note_block(Target *target, bool exists)
+{
+	if (target->block_received_at == 0)
+		return;
+	if (exists && !differs(target, target->blocked) && !differs(target, target->block_changed_at))
+		return;
+	target->sent->tts_values[target->block_received_at - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
+	target->sent->tts_isnull[target->block_received_at - 1] = false;
+}
+
 /* Takes the row in `sent` in. False when it is not newer than what is here. */
 static bool
 apply_row(Target *target)
@@ -214,6 +247,7 @@ apply_row(Target *target)
 	if (exists && !is_newer(target))
 		return false;
 	keep_local_columns(target, exists);
+	note_block(target, exists);
 	target->estate->es_output_cid = GetCurrentCommandId(true);
 	if (exists)
 		ExecSimpleRelationUpdate(target->info, target->estate, &target->epq, target->local, target->sent);
@@ -226,7 +260,7 @@ apply_row(Target *target)
 static void
 apply_section(BatchReader *reader, BatchTable table, int64 *applied, int64 *ignored)
 {
-	Target target;
+	Target target = {0};
 	Datum xid = FullTransactionIdGetDatum(GetTopFullTransactionId());
 
 	begin_table(&target, table);

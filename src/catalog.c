@@ -67,6 +67,7 @@ static const EnumLabels enum_labels[CMBLOCK_ENUMS] = {
 	[ENUM_CRL_KEY_POLICY] = {"crl_key_policy", {"automatic", "same_key", "any_key"}},
 	[ENUM_DELTA_POLICY] = {"delta_policy", {"required", "when_held", "optional"}},
 	[ENUM_CRL_STATE] = {"crl_state", {"current", "held_back"}},
+	[ENUM_ENFORCEMENT_STATE] = {"enforcement_state", {"enforced", "pending", "unknown"}},
 };
 
 static Oid relation_oids[CMBLOCK_RELATIONS];

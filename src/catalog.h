@@ -45,10 +45,11 @@ typedef enum CmblockEnum
 	ENUM_BLOCK_ACTION,
 	ENUM_CRL_KEY_POLICY,
 	ENUM_DELTA_POLICY,
-	ENUM_CRL_STATE
+	ENUM_CRL_STATE,
+	ENUM_ENFORCEMENT_STATE
 } CmblockEnum;
 
-#define CMBLOCK_ENUMS (ENUM_CRL_STATE + 1)
+#define CMBLOCK_ENUMS (ENUM_ENFORCEMENT_STATE + 1)
 
 /* The values of each enum, in the order of their SQL labels. */
 typedef enum SiteKind
@@ -140,6 +141,13 @@ typedef enum CrlState
 	CRL_CURRENT,
 	CRL_HELD_BACK
 } CrlState;
+
+typedef enum EnforcementState
+{
+	ENFORCEMENT_ENFORCED,
+	ENFORCEMENT_PENDING,
+	ENFORCEMENT_UNKNOWN
+} EnforcementState;
 
 typedef enum BlockAction
 {

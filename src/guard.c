@@ -161,6 +161,7 @@ typedef struct GuardedColumns
 	int block_ticket;
 	int block_changed_by;
 	int block_changed_at;
+	int block_received_at; /* client only */
 	int version;
 	int origin_site;
 	int change_xid;
@@ -196,6 +197,7 @@ guarded_columns(Relation relation)
 	c->block_ticket = cmblock_column_number(desc, "block_ticket");
 	c->block_changed_by = cmblock_column_number(desc, "block_changed_by");
 	c->block_changed_at = cmblock_column_number(desc, "block_changed_at");
+	c->block_received_at = is_client ? cmblock_column_number(desc, "block_received_at") : 0;
 	c->version = cmblock_column_number(desc, "version");
 	c->origin_site = cmblock_column_number(desc, "origin_site");
 	c->change_xid = cmblock_column_number(desc, "change_xid");
@@ -329,6 +331,8 @@ stamp_insert(const GuardedColumns *c, Row *new)
 	set_null(new, c->block_ticket);
 	set_null(new, c->block_changed_by);
 	set_null(new, c->block_changed_at);
+	if (c->is_client)
+		set_null(new, c->block_received_at);
 	stamp(c, new, 1, cmblock_this_site()->code);
 }
 
@@ -398,6 +402,10 @@ stamp_update(const GuardedColumns *c, TupleDesc desc, const Row *old, Row *new)
 		set(new, c->block_changed_by, actor());
 		set(new, c->block_changed_at, now);
 	}
+	if (c->is_client && is_true(new, c->blocked) != is_true(old, c->blocked))
+		set_null(new, c->block_received_at);
+	else if (c->is_client)
+		copy(new, old, c->block_received_at);
 
 	copy(new, old, c->version);
 	copy(new, old, c->origin_site);

@@ -12,6 +12,7 @@
 #include "storage/shmem.h"
 
 #include "crl_cache.h"
+#include "question.h"
 #include "shmem.h"
 #include "slots.h"
 
@@ -26,6 +27,7 @@ request(void)
 		previous_request();
 	RequestAddinShmemSpace(cmblock_slots_size());
 	RequestAddinShmemSpace(cmblock_crl_cache_shmem_size());
+	RequestAddinShmemSpace(cmblock_question_size());
 	RequestNamedLWLockTranche("cmblock", CMBLOCK_LOCKS);
 }
 
@@ -38,6 +40,7 @@ startup(void)
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	cmblock_slots_startup();
 	cmblock_crl_cache_startup();
+	cmblock_question_startup();
 	LWLockRelease(AddinShmemInitLock);
 }
 

@@ -170,6 +170,31 @@ cmblock_slots_wake(Oid database, WorkerKind kind, bool tasks)
 }
 
 void
+cmblock_slots_nudge(Oid database)
+{
+	Slot *slot;
+
+	LWLockAcquire(cmblock_lock(LOCK_SLOTS), LW_SHARED);
+	slot = find(database, WORKER_REPLICATOR);
+	if (slot && slot->proc)
+		SetLatch(&slot->proc->procLatch);
+	LWLockRelease(cmblock_lock(LOCK_SLOTS));
+}
+
+uint32
+cmblock_slots_changes_of(Oid database)
+{
+	Slot *slot;
+	uint32 changes;
+
+	LWLockAcquire(cmblock_lock(LOCK_SLOTS), LW_SHARED);
+	slot = find(database, WORKER_REPLICATOR);
+	changes = slot ? pg_atomic_read_u32(&slot->changes) : 0;
+	LWLockRelease(cmblock_lock(LOCK_SLOTS));
+	return changes;
+}
+
+void
 cmblock_slots_request(Oid database, WorkerKind kind)
 {
 	Slot *slot;

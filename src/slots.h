@@ -33,6 +33,12 @@ extern bool cmblock_slots_available(void);
  */
 extern void cmblock_slots_wake(Oid database, WorkerKind kind, bool tasks);
 
+/* Wakes the replicator of the database, if there is one, although no row changed. */
+extern void cmblock_slots_nudge(Oid database);
+
+/* The counter that grows with each wake-up for changed rows, read before what it announces; 0 where there is no slot. */
+extern uint32 cmblock_slots_changes_of(Oid database);
+
 /*
  * Stops the workers of a database and keeps them from being started again until cmblock_slots_release.
  * Waits until they are gone, at most `timeout_ms`; true when they are.

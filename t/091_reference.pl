@@ -120,7 +120,7 @@ sub signature
 	my $call = "cmblock.$name(" . join(', ', @in) . ')';
 	my $line = @out ? "$call\n    → $set(" . join(', ', @out) . ')' : "$call → $result";
 
-	$line =~ s/::[\w.]+//g;
+	$line =~ s{::[\w.]+(?:\[\])?}{}g;
 	$line =~ s/timestamp with time zone/timestamptz/g;
 	return $line;
 }

@@ -95,6 +95,7 @@ cmblock_disconnect_link(Link *link)
 {
 	cmblock_peer_close(&link->peer);
 	cmblock_feed_abandon(&link->feed);
+	cmblock_forget_calls(link);
 	link->in_round = false;
 	link->awaiting_last = false;
 	link->resending = 0;

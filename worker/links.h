@@ -12,6 +12,7 @@
 
 #include "feed.h"
 #include "peer.h"
+#include "question.h"
 #include "site.h"
 
 typedef enum LinkState
@@ -20,6 +21,21 @@ typedef enum LinkState
 	LINK_DEGRADED,
 	LINK_FAILED
 } LinkState;
+
+/* What a link has in flight that is no batch: see asking.c. */
+typedef enum LinkCall
+{
+	CALL_NONE,
+	CALL_ASK,
+	CALL_TELL
+} LinkCall;
+
+/* A question, and which renewal of it. */
+typedef struct Asked
+{
+	uint64 question;
+	TimestampTz renewed;
+} Asked;
 
 typedef struct Link
 {
@@ -53,6 +69,13 @@ typedef struct Link
 	uint32 ready;       /* what the socket is ready for: WL_SOCKET_... */
 	int wait_position;  /* in the set of wait events; -1: not in it */
 	uint32 waits_for;   /* what that place of the set waits for */
+
+	/* questions: by their place */
+	LinkCall calling;
+	uint64 call_question;
+	Asked asked[CMBLOCK_MAX_QUESTIONS];        /* of the neighbour */
+	Asked answered_for[CMBLOCK_MAX_QUESTIONS]; /* in place of the neighbour */
+	TimestampTz acknowledged_at;               /* when it was last known to have all of feed.since */
 
 	/* to be written to the table */
 	bool progress;
@@ -91,6 +114,9 @@ extern void cmblock_link_progressed(Link *link, int rows, int octets);
 
 /* When progress that is not written down yet is to be; DT_NOEND: there is none. */
 extern TimestampTz cmblock_link_write_due(const Link *link);
+
+/* The connection ended: nothing is in flight, and all questions have to be asked again (asking.c). */
+extern void cmblock_forget_calls(Link *link);
 
 /* Gives up the round under way and the connection. */
 extern void cmblock_disconnect_link(Link *link);

@@ -6,8 +6,7 @@
  * deadline here, because libpq's own connect_timeout counts only in its blocking calls. The one thing that can block is
  * the resolution of a host name: where name servers are slow, the server's option hostaddr avoids it.
  *
- * The handshake is three statements in one round trip: pin the settings of the session, open_link, prepare
- * apply_changes. After it the connection stays in pipeline mode. Each batch is followed by a sync, so it is a
+ * The handshake is one round trip: pin the settings of the session, open_link, prepare the calls. After it the connection stays in pipeline mode. Each batch is followed by a sync, so it is a
  * transaction of its own at the neighbour.
  *
  * Any error ends the connection: what is still under way may or may not be taken in, and both is right, as the
@@ -34,7 +33,7 @@
 #define SQLSTATE_PROTOCOL "08P01"
 
 /* Number of replies to the handshake before its sync. */
-#define HANDSHAKE_REPLIES 3
+#define HANDSHAKE_REPLIES 5
 
 #define SETTINGS_SQL                                                                                         \
 	"SELECT pg_catalog.set_config('search_path', 'pg_catalog', false), "                                     \
@@ -52,6 +51,14 @@
 	"SELECT applied, ignored FROM cmblock.apply_changes($1::pg_catalog.int4, $2::pg_catalog.uuid, "          \
 	"$3::cmblock.site_code, $4::cmblock.site_code, $5::pg_catalog.text, $6::pg_catalog.bytea, "              \
 	"$7::pg_catalog.pg_snapshot)"
+
+#define ASK_SQL                                                                                              \
+	"SELECT cmblock.ask_enforcement($1::pg_catalog.int4, $2::pg_catalog.uuid, $3::cmblock.site_code, "       \
+	"$4::cmblock.site_code, $5::pg_catalog.text, $6::pg_catalog.int8, $7::cmblock.smsid)"
+
+#define TELL_SQL                                                                                             \
+	"SELECT cmblock.tell_enforcement($1::pg_catalog.int4, $2::pg_catalog.uuid, $3::cmblock.site_code, "      \
+	"$4::cmblock.site_code, $5::pg_catalog.text, $6::pg_catalog.int8, $7::pg_catalog.bytea)"
 
 /* ---------- errors ---------- */
 
@@ -203,9 +210,12 @@ cmblock_peer_close(Peer *peer)
 	peer->conn = NULL;
 	free(peer->cursor);
 	peer->cursor = NULL;
+	free(peer->answers);
+	peer->answers = NULL;
 	peer->phase = PEER_OFFLINE;
 	peer->wants = 0;
 	peer->in_flight = 0;
+	peer->asking = false;
 	peer->deadline = DT_NOEND;
 }
 
@@ -251,7 +261,9 @@ send_handshake(Peer *peer, const PeerIdentity *who, TimestampTz now)
 	if (PQsetnonblocking(peer->conn, 1) != 0 || !PQenterPipelineMode(peer->conn) ||
 		!PQsendQueryParams(peer->conn, SETTINGS_SQL, 1, NULL, settings, NULL, NULL, 0) ||
 		!PQsendQueryParams(peer->conn, OPEN_SQL, IDENTITY_ARGUMENTS, NULL, identity, NULL, NULL, 0) ||
-		!PQsendPrepare(peer->conn, "cmblock_apply", APPLY_SQL, 0, NULL) || !PQpipelineSync(peer->conn))
+		!PQsendPrepare(peer->conn, "cmblock_apply", APPLY_SQL, 0, NULL) ||
+		!PQsendPrepare(peer->conn, "cmblock_ask", ASK_SQL, 0, NULL) ||
+		!PQsendPrepare(peer->conn, "cmblock_tell", TELL_SQL, 0, NULL) || !PQpipelineSync(peer->conn))
 		return lost(peer);
 	peer->phase = PEER_OPENING;
 	peer->deadline = after(now, cmblock_connect_timeout);
@@ -293,6 +305,23 @@ take_handshake_reply(Peer *peer, const PGresult *result)
 	return PEER_NOTHING;
 }
 
+/* Of the calls that come after the handshake only ask_enforcement returns something that matters. */
+static PeerEvent
+take_reply(Peer *peer, const PGresult *result)
+{
+	if (!peer->asking || PQresultStatus(result) != PGRES_TUPLES_OK)
+		return PEER_NOTHING;
+	peer->asking = false;
+	if (PQntuples(result) != 1 || PQnfields(result) != 1 || PQgetisnull(result, 0, 0))
+		return failed(peer, SQLSTATE_PROTOCOL, "the neighbour's answer to ask_enforcement makes no sense");
+	peer->answers_length = PQgetlength(result, 0, 0);
+	peer->answers = malloc(peer->answers_length + 1);
+	if (!peer->answers)
+		return failed(peer, "53200", "out of memory");
+	memcpy(peer->answers, PQgetvalue(result, 0, 0), peer->answers_length);
+	return PEER_NOTHING;
+}
+
 static PeerEvent
 take_sync(Peer *peer, TimestampTz now)
 {
@@ -318,7 +347,8 @@ take_result(Peer *peer, const PGresult *result, TimestampTz now)
 			return take_sync(peer, now);
 		case PGRES_TUPLES_OK:
 		case PGRES_COMMAND_OK:
-			return peer->phase == PEER_OPENING ? take_handshake_reply(peer, result) : PEER_NOTHING;
+			return peer->phase == PEER_OPENING ? take_handshake_reply(peer, result)
+											   : take_reply(peer, result);
 		default:
 			return refused(peer, result);
 	}
@@ -403,24 +433,62 @@ cmblock_peer_advance(Peer *peer, const PeerIdentity *who, uint32 ready, Timestam
 	return check_deadline(peer, now);
 }
 
-PeerEvent
-cmblock_peer_send(Peer *peer, const PeerIdentity *who, const char *batch, int length, const char *cursor,
-				  TimestampTz now)
+/* One call: the identity and two arguments of its own; a length of -1 means text. */
+static PeerEvent
+call(Peer *peer, const PeerIdentity *who, const char *statement, const char *argument[2], int length[2],
+	 TimestampTz now)
 {
 	const char *values[IDENTITY_ARGUMENTS + 2];
 	int lengths[IDENTITY_ARGUMENTS + 2] = {0};
 	int formats[IDENTITY_ARGUMENTS + 2] = {0};
 
 	identity_arguments(who, values);
-	values[IDENTITY_ARGUMENTS] = batch;
-	lengths[IDENTITY_ARGUMENTS] = length;
-	formats[IDENTITY_ARGUMENTS] = 1;
-	values[IDENTITY_ARGUMENTS + 1] = cursor;
-	if (!PQsendQueryPrepared(peer->conn, "cmblock_apply", IDENTITY_ARGUMENTS + 2, values, lengths, formats,
-							 0) ||
+	for (int i = 0; i < 2; i++)
+	{
+		values[IDENTITY_ARGUMENTS + i] = argument[i];
+		lengths[IDENTITY_ARGUMENTS + i] = Max(length[i], 0);
+		formats[IDENTITY_ARGUMENTS + i] = length[i] >= 0;
+	}
+	if (!PQsendQueryPrepared(peer->conn, statement, IDENTITY_ARGUMENTS + 2, values, lengths, formats, 1) ||
 		!PQpipelineSync(peer->conn))
 		return lost(peer);
 	if (peer->in_flight++ == 0)
 		peer->deadline = after(now, cmblock_peer_timeout);
 	return flush(peer);
+}
+
+PeerEvent
+cmblock_peer_send(Peer *peer, const PeerIdentity *who, const char *batch, int length, const char *cursor,
+				  TimestampTz now)
+{
+	const char *arguments[2] = {batch, cursor};
+	int lengths[2] = {length, -1};
+
+	return call(peer, who, "cmblock_apply", arguments, lengths, now);
+}
+
+PeerEvent
+cmblock_peer_ask(Peer *peer, const PeerIdentity *who, uint64 question, const char *client, TimestampTz now)
+{
+	char id[32];
+	const char *arguments[2] = {id, client};
+	int lengths[2] = {-1, -1};
+
+	snprintf(id, sizeof(id), INT64_FORMAT, (int64) question);
+	free(peer->answers);
+	peer->answers = NULL;
+	peer->asking = true;
+	return call(peer, who, "cmblock_ask", arguments, lengths, now);
+}
+
+PeerEvent
+cmblock_peer_tell(Peer *peer, const PeerIdentity *who, uint64 question, const char *answers, int length,
+				  TimestampTz now)
+{
+	char id[32];
+	const char *arguments[2] = {id, answers};
+	int lengths[2] = {-1, length};
+
+	snprintf(id, sizeof(id), INT64_FORMAT, (int64) question);
+	return call(peer, who, "cmblock_tell", arguments, lengths, now);
 }

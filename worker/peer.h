@@ -25,7 +25,7 @@ typedef enum PeerEvent
 {
 	PEER_NOTHING,
 	PEER_OPENED,       /* the handshake is done: see `cursor` */
-	PEER_ACKNOWLEDGED, /* batches were taken in: see `in_flight` */
+	PEER_ACKNOWLEDGED, /* calls were answered: see `in_flight` */
 	PEER_FAILED        /* offline again: see `error` and `sqlstate` */
 } PeerEvent;
 
@@ -35,12 +35,16 @@ typedef struct Peer
 	PGconn *conn;
 	uint32 wants;         /* WL_SOCKET_... to wait for */
 	TimestampTz deadline; /* of the step under way, or DT_NOEND */
-	int in_flight;        /* batches not acknowledged */
+	int in_flight;        /* calls not answered */
 	char *cursor;         /* what the neighbour has by its own record, malloc'd; NULL: nothing */
+
+	char *answers; /* to the last cmblock_peer_ask, malloc'd; NULL: none yet */
+	int answers_length;
 
 	/* private */
 	PostgresPollingStatusType poll;
 	bool password_required;
+	bool asking; /* the reply to ask_enforcement is to come */
 	int replies; /* of the handshake, that have come */
 	char notice[PEER_ERROR_OCTETS];
 	char notice_sqlstate[6];
@@ -68,6 +72,15 @@ extern PeerEvent cmblock_peer_advance(Peer *peer, const PeerIdentity *who, uint3
 /* Sends a batch; `cursor` (text) with the last one of a round, else NULL. Returns PEER_NOTHING or PEER_FAILED. */
 extern PeerEvent cmblock_peer_send(Peer *peer, const PeerIdentity *who, const char *batch, int length,
 								   const char *cursor, TimestampTz now);
+
+/*
+ * Asks the neighbour which version of a client it has; the reply is in `answers`. Tells it what others answered. Not while
+ * batches are in flight. Both return PEER_NOTHING or PEER_FAILED; PEER_ACKNOWLEDGED follows.
+ */
+extern PeerEvent cmblock_peer_ask(Peer *peer, const PeerIdentity *who, uint64 question, const char *client,
+								  TimestampTz now);
+extern PeerEvent cmblock_peer_tell(Peer *peer, const PeerIdentity *who, uint64 question, const char *answers,
+								   int length, TimestampTz now);
 
 extern void cmblock_peer_close(Peer *peer);
 

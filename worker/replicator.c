@@ -35,6 +35,7 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "asking.h"
 #include "cmblock.h"
 #include "compat.h"
 #include "connection.h"
@@ -234,6 +235,7 @@ link_opened(Link *link)
 	cmblock_end_work();
 	link->look = true;
 	link->fresh = true;
+	link->acknowledged_at = GetCurrentTimestamp();
 }
 
 /* ---------- rounds ---------- */
@@ -259,6 +261,8 @@ finish_round(Link *link, TimestampTz now)
 
 	cmblock_feed_finish(&link->feed);
 	link->in_round = false;
+	if (link->sent_any)
+		link->acknowledged_at = now;
 	if (link->resending == link->resend_requested)
 		link->resend_requested = 0;
 	if (write)
@@ -350,8 +354,21 @@ has_news(const Link *link)
 static bool
 work_on(Link *link, TimestampTz now)
 {
-	if (!link->in_round && !has_news(link))
+	if (link->calling != CALL_NONE)
 		return false;
+	if (!link->in_round)
+	{
+		PeerIdentity who = identity(link);
+
+		/* Questions come before news: where there always is some, they would never be asked. */
+		if (cmblock_call_link(link, &who, now) == PEER_FAILED)
+		{
+			fail(link, link->peer.sqlstate, link->peer.error);
+			return false;
+		}
+		if (link->calling != CALL_NONE || !has_news(link))
+			return false;
+	}
 	if (link->held)
 	{
 		if (link->peer.in_flight == 0)
@@ -362,17 +379,21 @@ work_on(Link *link, TimestampTz now)
 		return false;
 	send_chunk(link, now);
 	return link->peer.phase == PEER_READY &&
-		   (link->in_round ? !link->held && !link->awaiting_last : has_news(link));
+		   (link->in_round ? !link->held && !link->awaiting_last : has_news(link) || cmblock_any_questions());
 }
 
-static void
+/* True when another link may have something to do now. */
+static bool
 acknowledged(Link *link, TimestampTz now)
 {
+	if (link->calling != CALL_NONE)
+		return cmblock_link_replied(link);
 	if (link->awaiting_last && link->peer.in_flight == 0)
 	{
 		link->awaiting_last = false;
 		finish_round(link, now);
 	}
+	return false;
 }
 
 /* ---------- one turn ---------- */
@@ -382,12 +403,15 @@ static bool
 turn(Link *link, uint32 ready, TimestampTz now)
 {
 	PeerIdentity who = identity(link);
+	bool pass_on = false;
 
+	if (link->peer.phase != PEER_READY)
+		pass_on = cmblock_answer_for_link(link);
 	if (link->peer.phase == PEER_OFFLINE)
 	{
 		if (!link->paused && now >= link->next_try)
 			connect_link(link, now);
-		return false;
+		return pass_on;
 	}
 	if (link->paused)
 	{
@@ -406,7 +430,7 @@ turn(Link *link, uint32 ready, TimestampTz now)
 			link_opened(link);
 			break;
 		case PEER_ACKNOWLEDGED:
-			acknowledged(link, now);
+			pass_on = acknowledged(link, now);
 			break;
 		case PEER_NOTHING:
 			break;
@@ -415,7 +439,7 @@ turn(Link *link, uint32 ready, TimestampTz now)
 		return true;
 	if (cmblock_link_write_due(link) <= now && !link->in_round)
 		cmblock_link_succeeded(link, &here, now);
-	return false;
+	return pass_on;
 }
 
 /* When a link has to be looked at even if nothing happens. */
@@ -667,6 +691,7 @@ replicate(void)
 			reconnect_changed(now);
 
 		busy = false;
+		cmblock_read_questions();
 		dlist_foreach_modify (iter, &links)
 		{
 			Link *link = dlist_container(Link, node, iter.cur);
