@@ -11,6 +11,8 @@ exec 2>&1 # one stream, in one order
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=demo/lib.sh
 . "$here/lib.sh"
+# shellcheck source=demo/revocation.sh
+. "$here/revocation.sh"
 
 LAPTOP=GUID:4F1D2C3B-0042-4000-8000-00000000A042
 MAC=GUID:4F1D2C3B-0043-4000-8000-00000000A043
@@ -69,6 +71,8 @@ show_refused P01 "ISV" "SELECT cmblock.block_client('$PARTNER')"
 chapter "The laptop is found. The unblock travels the same way"
 time_change f "$LAPTOP" laptop "SELECT cmblock.unblock_client('$LAPTOP', 'found', 'INC-2041')"
 show_decisions "$LAPTOP" laptop t
+
+tell_revocation "$LAPTOP" laptop
 
 chapter "What an operator sees"
 wait_for P01 "NOT EXISTS (SELECT FROM cmblock.replication_status WHERE lag_rows > 0)"

@@ -206,12 +206,12 @@ wait_until_everywhere()
 show_decisions()
 {
 	local site row allowed
-	printf '%-6s %-8s %-16s %s\n' site allowed reason assurance
+	printf '%-6s %-8s %-20s %s\n' site allowed reason assurance
 	for site in "${SITES[@]}"
 	do
 		row=$(value "$site" "SELECT allowed, coalesce(reason, '-'), assurance FROM cmblock.check_access('$1', :'$2'::bytea)")
 		IFS='|' read -r allowed reason assurance <<<"$row"
-		printf '%-6s %-8s %-16s %s\n' "$site" "$allowed" "$reason" "$assurance"
+		printf '%-6s %-8s %-20s %s\n' "$site" "$allowed" "$reason" "$assurance"
 		[ "$allowed" = "$3" ] || fail "the decision at $site should be $3"
 	done
 }

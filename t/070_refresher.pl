@@ -111,7 +111,6 @@ my $log_offset = -s $node->logfile;
 my $xmin = sql($node, 'SELECT pg_current_xact_id()');
 $node->append_conf('postgresql.conf', "cmblock.crl_refresh_interval = '1s'");
 $node->reload;
-refresh();
 my $asked = $server->requests(qr/root.crl/);
 my $end = time + 60;
 usleep(100_000) while $server->requests(qr/root.crl/) < $asked + 4 && time < $end;

@@ -56,6 +56,7 @@ static MemoryContext turn_context;
 static SourceList sources;
 static uint32 tasks_seen;
 static TimestampTz next_look = DT_NOBEGIN;
+static TimestampTz interval_since; /* since when crl_refresh_interval is what it is, for all that we know */
 
 /* What ALTER DATABASE or ALTER ROLE may have set must not change what the statements mean or how they run. */
 static void
@@ -167,6 +168,18 @@ free_place(void)
 	return NULL;
 }
 
+/*
+ * What was planned under a longer interval is brought forward: it is due when the interval that holds now is over,
+ * counted from when it came to hold. A quarter more is what the schedule may add.
+ */
+static TimestampTz
+due_at(const Source *source)
+{
+	if (source->last_attempt >= interval_since)
+		return source->next_attempt;
+	return Min(source->next_attempt, interval_since + cmblock_crl_refresh_interval * USECS_PER_SEC / 4 * 5);
+}
+
 /* Starts what is due, healthy sources first, as the list is sorted. Returns when something will be due next. */
 static TimestampTz
 start_due(void)
@@ -182,9 +195,9 @@ start_due(void)
 			break;
 		if (is_under_way(source))
 			continue;
-		if (source->next_attempt > GetCurrentTimestamp())
+		if (due_at(source) > GetCurrentTimestamp())
 		{
-			next = Min(next, source->next_attempt);
+			next = Min(next, due_at(source));
 			continue;
 		}
 		place->started = GetCurrentTimestamp();
@@ -216,6 +229,17 @@ report_activity(void)
 }
 
 static void
+reload_settings(void)
+{
+	int interval = cmblock_crl_refresh_interval;
+
+	ConfigReloadPending = false;
+	ProcessConfigFile(PGC_SIGHUP);
+	if (cmblock_crl_refresh_interval != interval)
+		interval_since = GetCurrentTimestamp();
+}
+
+static void
 refresh(void)
 {
 	for (;;)
@@ -225,10 +249,7 @@ refresh(void)
 
 		CHECK_FOR_INTERRUPTS();
 		if (ConfigReloadPending)
-		{
-			ConfigReloadPending = false;
-			ProcessConfigFile(PGC_SIGHUP);
-		}
+			reload_settings();
 		settle_ended();
 		if (cmblock_slots_tasks() != tasks_seen || GetCurrentTimestamp() >= next_look)
 			look_around();
@@ -254,6 +275,7 @@ cmblock_refresher_main(Datum database)
 	turn_context = AllocSetContextCreate(TopMemoryContext, "cmblock refresher", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(turn_context);
 
+	interval_since = GetCurrentTimestamp();
 	look_around();
 	cmblock_slots_at_work();
 	pgstat_report_appname("cmblock refresher");

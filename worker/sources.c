@@ -117,7 +117,7 @@ cmblock_read_sources(SourceList *list)
 	/* The tag is only worth sending while what it stands for is held. */
 	static Statement read = {"SELECT s.id, s.url, s.delta, s.scope, s.failures, s.next_attempt, "
 							 "CASE WHEN c.sha256 IS NOT NULL THEN s.etag END, "
-							 "CASE WHEN c.sha256 IS NOT NULL THEN s.last_modified END "
+							 "CASE WHEN c.sha256 IS NOT NULL THEN s.last_modified END, s.last_attempt "
 							 "FROM cmblock.crl_source s LEFT JOIN cmblock.crl c ON c.sha256 = s.crl "
 							 "WHERE s.enabled AND s.url ~* '^(https?|file)://' "
 							 "ORDER BY s.failures, s.origin, s.id",
@@ -155,6 +155,8 @@ cmblock_read_sources(SourceList *list)
 		source->next_attempt = isnull ? DT_NOBEGIN : DatumGetTimestampTz(value);
 		source->etag = text_or_null(tuple, 7);
 		source->last_modified = text_or_null(tuple, 8);
+		value = SPI_getbinval(tuple, desc, 9, &isnull);
+		source->last_attempt = isnull ? DT_NOBEGIN : DatumGetTimestampTz(value);
 		MemoryContextSwitchTo(old);
 	}
 }

@@ -21,6 +21,7 @@ typedef struct Source
 	bool has_scope; /* of the CRL that it gave last */
 	unsigned char scope[SHA256_OCTETS];
 	int failures;
+	TimestampTz last_attempt; /* DT_NOBEGIN: never */
 	TimestampTz next_attempt; /* DT_NOBEGIN: at once */
 	char *etag;               /* what the server called the CRL that is held, or NULL */
 	char *last_modified;
