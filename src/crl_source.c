@@ -235,7 +235,7 @@ cmblock_crl_source_changed(PG_FUNCTION_ARGS)
 {
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		ereport(ERROR, errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				errmsg("function \"crl_source_changed\" is only for triggers"));
+				errmsg("cmblock.crl_source_changed() can only be called as a trigger"));
 	cmblock_wake_refresher_at_commit();
 	PG_RETURN_POINTER(NULL);
 }
