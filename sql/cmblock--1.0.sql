@@ -1339,6 +1339,10 @@ CREATE FUNCTION cmblock.replication_worker() RETURNS text
 	AS 'MODULE_PATHNAME', 'cmblock_replication_worker' LANGUAGE C VOLATILE STRICT;
 COMMENT ON FUNCTION cmblock.replication_worker IS 'whether this database has its replicator: running, not running, no launcher, or not preloaded';
 
+CREATE FUNCTION cmblock.link_phase(neighbour cmblock.site_code, OUT phase text, OUT rows_under_way bigint) RETURNS record
+	AS 'MODULE_PATHNAME', 'cmblock_link_phase' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION cmblock.link_phase IS 'what the replicator of this database is doing for a neighbour; null when there is none';
+
 CREATE VIEW cmblock.replication_status AS
 	SELECT l.neighbour,
 	       CASE WHEN l.neighbour = t.parent THEN 'up' ELSE 'down' END AS direction,
@@ -1374,10 +1378,13 @@ CREATE VIEW cmblock.replication_status AS
 	               format('The link is paused. Go on with: SELECT cmblock.resume_link(%L).', l.neighbour)
 	           WHEN w.worker = 'not running' THEN
 	               'No replicator is running in this database: the server log says why. It often helps to raise max_worker_processes.'
-	       END AS advice
+	       END AS advice,
+	       p.phase,
+	       p.rows_under_way
 	FROM cmblock.replication_link l
 	CROSS JOIN cmblock.this_site t
 	CROSS JOIN LATERAL (SELECT cmblock.replication_worker() AS worker) w
+	CROSS JOIN LATERAL cmblock.link_phase(l.neighbour) p
 	LEFT JOIN pg_catalog.pg_foreign_server s ON s.srvname = l.server
 	CROSS JOIN LATERAL (
 		SELECT count(*) AS lag_rows, min(r.changed_at) AS since
@@ -1404,7 +1411,8 @@ CREATE VIEW cmblock.replication_status AS
 	               format('Nothing is accepted from %s any more. Accept it with: SELECT cmblock.accept_link(%L, ''role'').', c.neighbour, c.neighbour)
 	           WHEN c.neighbour IS NULL THEN
 	               format('%s has sent nothing yet. There, look at cmblock.replication_status.', l.neighbour)
-	       END
+	       END,
+	       NULL, NULL
 	FROM (SELECT * FROM cmblock.replication_link WHERE peer_role IS NOT NULL) l
 	FULL JOIN cmblock.replication_cursor c ON c.neighbour = l.neighbour
 	CROSS JOIN cmblock.this_site t

@@ -12,6 +12,7 @@
 #include "storage/shmem.h"
 
 #include "crl_cache.h"
+#include "phase.h"
 #include "question.h"
 #include "shmem.h"
 #include "slots.h"
@@ -28,6 +29,7 @@ request(void)
 	RequestAddinShmemSpace(cmblock_slots_size());
 	RequestAddinShmemSpace(cmblock_crl_cache_shmem_size());
 	RequestAddinShmemSpace(cmblock_question_size());
+	RequestAddinShmemSpace(cmblock_phase_size());
 	RequestNamedLWLockTranche("cmblock", CMBLOCK_LOCKS);
 }
 
@@ -41,6 +43,7 @@ startup(void)
 	cmblock_slots_startup();
 	cmblock_crl_cache_startup();
 	cmblock_question_startup();
+	cmblock_phase_startup();
 	LWLockRelease(AddinShmemInitLock);
 }
 

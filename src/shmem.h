@@ -13,10 +13,11 @@ typedef enum CmblockLock
 {
 	LOCK_SLOTS,
 	LOCK_CRL_CACHE,
-	LOCK_QUESTIONS
+	LOCK_QUESTIONS,
+	LOCK_PHASES
 } CmblockLock;
 
-#define CMBLOCK_LOCKS (LOCK_QUESTIONS + 1)
+#define CMBLOCK_LOCKS (LOCK_PHASES + 1)
 
 /* Called from _PG_init while shared_preload_libraries is being loaded. */
 extern void cmblock_shmem_init(void);

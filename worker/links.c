@@ -310,6 +310,40 @@ cmblock_link_succeeded(Link *link, const Here *here, TimestampTz now)
 	forget_progress(link, now);
 }
 
+static LinkPhase
+phase_of(const Link *link)
+{
+	if (link->paused)
+		return PHASE_PAUSED;
+	switch (link->peer.phase)
+	{
+		case PEER_OFFLINE:
+			return PHASE_WAITING_TO_RETRY;
+		case PEER_CONNECTING:
+			return PHASE_CONNECTING;
+		case PEER_OPENING:
+			return PHASE_HANDSHAKE;
+		case PEER_READY:
+			break;
+	}
+	if (!link->in_round || !link->sent_any)
+		return PHASE_IDLE;
+	return link->feed.since ? PHASE_SENDING : PHASE_FIRST_SYNCHRONISATION;
+}
+
+void
+cmblock_publish_phase(Link *link)
+{
+	LinkPhase phase = phase_of(link);
+
+	if (link->published && link->phase == phase && link->published_rows == link->round_rows)
+		return;
+	link->published = true;
+	link->phase = phase;
+	link->published_rows = link->round_rows;
+	cmblock_phase_publish(link->neighbour, phase, link->round_rows);
+}
+
 void
 cmblock_link_progressed(Link *link, int rows, int octets)
 {

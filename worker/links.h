@@ -12,6 +12,7 @@
 
 #include "feed.h"
 #include "peer.h"
+#include "phase.h"
 #include "question.h"
 #include "site.h"
 
@@ -77,6 +78,12 @@ typedef struct Link
 	Asked answered_for[CMBLOCK_MAX_QUESTIONS]; /* in place of the neighbour */
 	TimestampTz acknowledged_at;               /* when it was last known to have all of feed.since */
 
+	/* as published (phase.c) */
+	bool published;
+	LinkPhase phase;
+	int64 round_rows; /* rows of the round that were sent */
+	int64 published_rows;
+
 	/* to be written to the table */
 	bool progress;
 	int64 rows;
@@ -117,6 +124,9 @@ extern TimestampTz cmblock_link_write_due(const Link *link);
 
 /* The connection ended: nothing is in flight, and all questions have to be asked again (asking.c). */
 extern void cmblock_forget_calls(Link *link);
+
+/* Says in shared memory what the link is doing, if that has changed. */
+extern void cmblock_publish_phase(Link *link);
 
 /* Gives up the round under way and the connection. */
 extern void cmblock_disconnect_link(Link *link);

@@ -250,6 +250,7 @@ begin_round(Link *link)
 	link->resending = link->resend_requested;
 	link->in_round = true;
 	link->sent_any = false;
+	link->round_rows = 0;
 }
 
 /* Everything up to the round's snapshot is at the neighbour. */
@@ -278,7 +279,10 @@ send_batch(Link *link, StringInfo data, int rows, const char *cursor, TimestampT
 	if (cmblock_peer_send(&link->peer, &who, data->data, data->len, cursor, now) == PEER_FAILED)
 		fail(link, link->peer.sqlstate, link->peer.error);
 	else
+	{
 		cmblock_link_progressed(link, rows, octets);
+		link->round_rows += rows;
+	}
 }
 
 static void
@@ -699,6 +703,7 @@ replicate(void)
 
 			link->ready = 0;
 			busy |= turn(link, ready, now);
+			cmblock_publish_phase(link);
 		}
 		report_activity();
 		sleep_until_something(&sleep, sleep_milliseconds(busy, GetCurrentTimestamp()));
