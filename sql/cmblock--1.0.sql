@@ -1025,7 +1025,7 @@ COMMENT ON TYPE cmblock.crl_fetch_outcome IS 'what came of a fetch: a new CRL, t
 
 CREATE TABLE cmblock.crl_source (
 	id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-	authority     cmblock.thumbprint NOT NULL REFERENCES cmblock.certificate_authority ON DELETE CASCADE,
+	authority     cmblock.thumbprint NOT NULL,
 	url           text NOT NULL CHECK (octet_length(url) BETWEEN 1 AND 2048),
 	delta         boolean NOT NULL,
 	origin        cmblock.crl_origin NOT NULL,

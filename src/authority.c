@@ -167,10 +167,15 @@ cmblock_remove_certificate_authority(PG_FUNCTION_ARGS)
 		.sql = "DELETE FROM cmblock.certificate_authority WHERE sha256 = $1",
 		.parameter = {"thumbprint"},
 	};
+	static Statement remove_sources = {
+		.sql = "DELETE FROM cmblock.crl_source WHERE authority = $1",
+		.parameter = {"thumbprint"},
+	};
 	Datum sha256 = cmblock_listed_authority(PG_GETARG_VARLENA_PP(0));
 
 	SPI_connect();
 	cmblock_execute(&remove, &sha256, NULL);
+	cmblock_execute(&remove_sources, &sha256, NULL);
 	SPI_finish();
 	PG_RETURN_VOID();
 }

@@ -82,21 +82,21 @@ named_as_json(List *named)
 	"WITH named AS (SELECT * FROM json_to_recordset($1::json)"                                               \
 	" AS n(authority cmblock.thumbprint, delta boolean, origin cmblock.crl_origin, url text)) "
 
+/* A row that goes: nobody names it any more and no administrator added it, or its CA is not in the trust list. */
+#define IS_OBSOLETE                                                                                          \
+	"(s.origin <> 'configured' AND NOT EXISTS (SELECT FROM named n "                                         \
+	"WHERE s.authority = n.authority AND s.url = n.url AND s.delta = n.delta) "                              \
+	"OR NOT EXISTS (SELECT FROM cmblock.certificate_authority a WHERE a.sha256 = s.authority))"
+
 static void
 follow_certificates(void)
 {
 	static Statement differs = {
 		NAMED "SELECT EXISTS (SELECT FROM named n WHERE NOT EXISTS (SELECT FROM cmblock.crl_source s "
 			  "WHERE s.authority = n.authority AND s.url = n.url AND s.delta = n.delta)) "
-			  "OR EXISTS (SELECT FROM cmblock.crl_source s WHERE s.origin <> 'configured' AND NOT EXISTS "
-			  "(SELECT FROM named n "
-			  "WHERE s.authority = n.authority AND s.url = n.url AND s.delta = n.delta))",
+			  "OR EXISTS (SELECT FROM cmblock.crl_source s WHERE " IS_OBSOLETE ")",
 		{"text"}};
-	static Statement drop = {
-		NAMED
-		"DELETE FROM cmblock.crl_source s WHERE s.origin <> 'configured' AND NOT EXISTS (SELECT FROM named n "
-		"WHERE s.authority = n.authority AND s.url = n.url AND s.delta = n.delta)",
-		{"text"}};
+	static Statement drop = {NAMED "DELETE FROM cmblock.crl_source s WHERE " IS_OBSOLETE, {"text"}};
 	static Statement add = {
 		NAMED "INSERT INTO cmblock.crl_source (authority, url, delta, origin) "
 			  "SELECT n.authority, n.url, n.delta, n.origin FROM named n ON CONFLICT DO NOTHING",
