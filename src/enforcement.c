@@ -326,8 +326,10 @@ inquire(Inquiry *inquiry, bool until_enforced)
 				wake = TimestampTzPlusMilliseconds(inquiry->renewed, RENEW_MS);
 			if (!again && now >= wake)
 				ask(inquiry);
-			cmblock_question_sleep(inquiry->question,
-								   TimestampDifferenceMilliseconds(now, Min(wake, inquiry->end)) + 1);
+			if (!cmblock_question_sleep(inquiry->question,
+										TimestampDifferenceMilliseconds(now, Min(wake, inquiry->end)) + 1))
+				ask(inquiry);
+			CHECK_FOR_INTERRUPTS();
 		}
 	}
 	PG_FINALLY();

@@ -390,13 +390,14 @@ cmblock_question_prepare_sleep(uint64 id)
 		ConditionVariablePrepareToSleep(&place->answered);
 }
 
-void
+bool
 cmblock_question_sleep(uint64 id, long timeout_ms)
 {
 	Place *place = own_place(id);
 
 	if (place)
 		ConditionVariableTimedSleep(&place->answered, timeout_ms, PG_WAIT_EXTENSION);
+	return place != NULL;
 }
 
 void

@@ -63,9 +63,12 @@ extern bool cmblock_question_answer(uint64 id, const Answer *answers, int count)
 /* All answers so far: *answers is palloc'd. */
 extern int cmblock_question_answers(uint64 id, Answer **answers);
 
-/* Sleeping until an answer comes, as with a condition variable: prepare, look, sleep, look, ..., done. */
+/*
+ * Sleeping until an answer comes, as with a condition variable: prepare, look, sleep, look, ..., done. False, without
+ * having slept: the question was not renewed in time and is forgotten.
+ */
 extern void cmblock_question_prepare_sleep(uint64 id);
-extern void cmblock_question_sleep(uint64 id, long timeout_ms);
+extern bool cmblock_question_sleep(uint64 id, long timeout_ms);
 extern void cmblock_question_done_sleeping(void);
 
 /* The replicator: the open questions of its database, at most CMBLOCK_MAX_QUESTIONS. Nearly free when there are none. */
