@@ -2,15 +2,15 @@
  * crl_points.c
  *		The addresses of CRLs that the trust list's certificates and the CRLs held name.
  *
- * The distribution points in the certificate of a CA say where the CRL is that could revoke this CA: its issuer's. So they are
- * sources for the issuer's CRLs, the same file that its other certificates name. A root names itself, if anybody. Where
- * cRLIssuer names somebody else, it is a source for that one's CRLs, if the trust list knows him.
+ * The distribution points in the certificate of a CA say where the CRL is that could revoke this CA: its issuer's. So
+ * they are sources for the issuer's CRLs, the same file that its other certificates name. A root names itself, if
+ * anybody. Where cRLIssuer names somebody else, it is a source for that one's CRLs, if the trust list knows him.
  *
  * A freshestCRL extension, in the certificate or in a full CRL, says where the delta CRLs are.
  *
- * Addresses that cannot be fetched are reported as well, as far as they are printable, so that crl_status shows
- * them: an administrator who wonders why nothing is fetched sees that there was only LDAP. But no file addresses: it is
- * not for a certificate to say which files this server reads.
+ * Addresses that cannot be fetched are reported as well, as far as they are printable, so that crl_status shows them:
+ * an administrator who wonders why nothing is fetched sees that there was only LDAP. But no file addresses: it is not
+ * for a certificate to say which files this server reads.
  */
 #include "postgres.h"
 

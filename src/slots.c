@@ -2,20 +2,20 @@
  * slots.c
  *		Shared memory in which sessions, the launcher and the workers find one another: a slot a database and kind of worker.
  *
- * A slot says whether its database has a worker of its kind, is to get one, or was looked at and needs none. It is the
- * launcher's work list and the sessions' way to a worker's latch; it holds no replication state, since
- * shared memory is made anew after a crash while tables stay.
+ * A slot says whether its database has a worker of its kind, is to get one, or was looked at and needs none. It is
+ * the launcher's work list and the sessions' way to a worker's latch; it holds no replication state, since shared
+ * memory is made anew after a crash while tables stay.
  *
- * Life of a slot: WANTED (launcher is to start a worker) -> STARTING (the postmaster was asked) -> ATTACHED (the process
- * is up and looks at the database) -> AT_WORK, or -> IDLE (nothing to do there). A process that ends without
+ * Life of a slot: WANTED (launcher is to start a worker) -> STARTING (the postmaster was asked) -> ATTACHED (the
+ * process is up and looks at the database) -> AT_WORK, or -> IDLE (nothing to do there). A process that ends without
  * saying that it has nothing to do leaves WANTED behind, to be tried again after a delay that grows.
  *
- * Locking: one LWLock, held for a few instructions. A commit takes it shared, and the two counters are atomic.
- * A worker is woken through its PGPROC, which is never freed: the worst that a late wake-up does is wake the
- * next owner once in vain.
+ * Locking: one LWLock, held for a few instructions. A commit takes it shared, and the two counters are atomic. A
+ * worker is woken through its PGPROC, which is never freed: the worst that a late wake-up does is wake the next owner
+ * once in vain.
  *
- * The slot is given back by an on_shmem_exit callback that was registered before the process joined the
- * proc array, so it runs after the process has left it: who waits for the slot to be free finds the database free as well.
+ * The slot is given back by an on_shmem_exit callback that was registered before the process joined the proc array,
+ * so it runs after the process has left it: who waits for the slot to be free finds the database free as well.
  */
 #include "postgres.h"
 

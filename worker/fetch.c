@@ -3,22 +3,22 @@
  *		Fetching files from http, https and file addresses, several at once, none of them able to hold the others up.
  *
  * The client is libcurl's multi interface. OpenSSL's own, OSSL_HTTP, was looked at first, since OpenSSL is linked
- * anyway. In OpenSSL 3.0 it resolves names and connects with blocking calls, so that a dead name server would hold the
- * process for longer than SIGTERM may wait; its deadline is looked at only while it sleeps by itself, not with sockets of
- * the caller's; it shows neither status nor headers of an answer, so there would be no conditional request and no
- * Retry-After; and TLS, proxies and redirects are left to callbacks. libcurl does all of that, and has
- * been attacked by strangers for 25 years. What it can do besides is switched off: see set_options.
+ * anyway. In OpenSSL 3.0 it resolves names and connects with blocking calls, so that a dead name server would hold
+ * the process for longer than SIGTERM may wait; its deadline is looked at only while it sleeps by itself, not with
+ * sockets of the caller's; it shows neither status nor headers of an answer, so there would be no conditional request
+ * and no Retry-After; and TLS, proxies and redirects are left to callbacks. libcurl does all of that, and has been
+ * attacked by strangers for 25 years. What it can do besides is switched off: see set_options.
  *
  * Design. libcurl says which sockets it waits for and how long; we wait for these together with the process's latch
- * and tell it what happened, so nothing here blocks. Names are resolved in threads of libcurl's. These inherit
- * a mask with every signal blocked, so that PostgreSQL's handlers only ever run in the main thread.
+ * and tell it what happened, so nothing here blocks. Names are resolved in threads of libcurl's. These inherit a mask
+ * with every signal blocked, so that PostgreSQL's handlers only ever run in the main thread.
  *
  * A transfer has a deadline for the connection and one for everything, redirects included; a server that drips octets
  * gains nothing. Redirects are followed here and not by libcurl, because the rule that https never leads back to http
  * must hold along a whole chain.
  *
- * Failure. A transfer that fails ends with a sentence. Callbacks run inside libcurl, over which no error may jump: they
- * allocate with malloc and report through the Fetch.
+ * Failure. A transfer that fails ends with a sentence. Callbacks run inside libcurl, over which no error may jump:
+ * they allocate with malloc and report through the Fetch.
  */
 #include "postgres.h"
 
@@ -45,7 +45,7 @@
 /* Hops from the address that was asked for. */
 #define MAX_REDIRECTS 5
 
-/* What is read of an answer that is not the file: enough for any error page worth a connection's reuse. */
+/* What is read of an answer that is not the file, and of headers, before it is taken for endless. */
 #define MAX_OTHER_BODY (64 * 1024)
 #define MAX_HEADERS (64 * 1024)
 

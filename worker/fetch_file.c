@@ -2,11 +2,11 @@
  * fetch_file.c
  *		Reading a CRL from a file that another service put there.
  *
- * The server process can read much that a PKI administrator, who is no superuser, may not. So file addresses lead only
- * below the directory that a superuser named in cmblock.crl_file_directory; without it there are none. Symbolic
- * links are resolved first and the result is compared, and what is opened must be a plain file: a FIFO or device would block.
- * Whoever can write to that directory can still swap a link between the two steps; the directory is the superuser's choice.
- * Errors tell no more about the file than that it is no CRL.
+ * The server process can read much that a PKI administrator, who is no superuser, may not. So file addresses lead
+ * only below the directory that a superuser named in cmblock.crl_file_directory; without it there are none. Symbolic
+ * links are resolved first and the result is compared, and what is opened must be a plain file: a FIFO or device
+ * would block. Whoever can write to that directory can still swap a link between the two steps; the directory is the
+ * superuser's choice. Errors tell no more about the file than that it is no CRL.
  */
 #include "postgres.h"
 

@@ -2,9 +2,9 @@
  * launcher.c
  *		Starts the workers of each database that has something for them to do.
  *
- * At start it has every database looked at: a worker of each kind is started there, and ends at once when it finds nothing to
- * do, saying so in its slot (slots.c). From then on the launcher sleeps until a slot asks for a worker: a link was made, a
- * worker died, a DROP DATABASE failed. It is in no database itself, so it is in nobody's way.
+ * At start it has every database looked at: a worker of each kind is started there, and ends at once when it finds
+ * nothing to do, saying so in its slot (slots.c). From then on the launcher sleeps until a slot asks for a worker: a
+ * link was made, a worker died, a DROP DATABASE failed. It is in no database itself, so it is in nobody's way.
  *
  * On a standby it is not started; the postmaster does that at the end of recovery.
  *

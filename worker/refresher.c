@@ -2,18 +2,18 @@
  * refresher.c
  *		Keeps the CRLs of one database fresh: one process for all of its sources.
  *
- * A loop: what fetches have ended, whether the sources changed, what is due by the clock; then sleep on latch, sockets
- * and clock together. Each source has its next attempt in table crl_source, so a restart changes nothing about the
- * schedule. Up to MAX_FETCHES transfers run at once, and none of them can hold up the others (fetch.c). No transaction is open while
- * they run. What arrives is taken in in a transaction of its own (sources.c), after which it is in force everywhere:
- * the cache has it before the commit shows it.
+ * A loop: what fetches have ended, whether the sources changed, what is due by the clock; then sleep on latch,
+ * sockets and clock together. Each source has its next attempt in table crl_source, so a restart changes nothing
+ * about the schedule. Up to MAX_FETCHES transfers run at once, and none of them can hold up the others (fetch.c). No
+ * transaction is open while they run. What arrives is taken in in a transaction of its own (sources.c), after which
+ * it is in force everywhere: the cache has it before the commit shows it.
  *
- * A change of crl_source, of a CRL or of the trust list wakes the process at commit (wake.c). Without one it looks around
- * once a minute, and writes nothing while nothing changes.
+ * A change of crl_source, of a CRL or of the trust list wakes the process at commit (wake.c). Without one it looks
+ * around once a minute, and writes nothing while nothing changes.
  *
- * Failures: a fetch that fails is noted in the source's row. An error of this database ends the process with exit code 1, and
- * the launcher starts it again after a delay. Where no source is left, or no extension, it ends for good; the
- * first new source has it started again.
+ * Failures: a fetch that fails is noted in the source's row. An error of this database ends the process with exit
+ * code 1, and the launcher starts it again after a delay. Where no source is left, or no extension, it ends for good;
+ * the first new source has it started again.
  */
 #include "postgres.h"
 

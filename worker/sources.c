@@ -3,12 +3,12 @@
  *		The refresher's transactions: which sources there are, and what came of a fetch.
  *
  * A CRL is taken in and its source's row is changed in one transaction. What is wrong with a CRL comes back in words;
- * should anything be raised instead, that transaction is rolled back and another one notes the words, so that one source cannot
- * end the process that the others need. When that fails as well, the process ends with an error and is
+ * should anything be raised instead, that transaction is rolled back and another one notes the words, so that one
+ * source cannot end the process that the others need. When that fails as well, the process ends with an error and is
  * started again: then the trouble is this database's and not the source's.
  *
- * Sources of one series: the healthy ones share their next attempt, and only the first is asked then. When it fails, its
- * neighbour is due already and asked at once. One that has failed goes its own way until it works again.
+ * Sources of one series: the healthy ones share their next attempt, and only the first is asked then. When it fails,
+ * its neighbour is due already and asked at once. One that has failed goes its own way until it works again.
  */
 #include "postgres.h"
 
