@@ -144,6 +144,20 @@ $p01->kill9;
 start_again($p01);
 ends_well('kill -9 of the sender\'s postmaster');
 
+# Numbers of transactions that a crash lost are used again, so a neighbour must not have heard of them.
+my $pc = '22222222-2222-2222-2222-222222222222';
+$p01->append_conf('postgresql.conf', "wal_writer_delay = '10s'");
+$p01->restart;
+sql($p01, "SELECT cmblock.register_client('$pc', 'pc')");
+$n++;
+wait_for_block($s01, $pc, 0, 'a client is known');
+sql($p01, "SET synchronous_commit = off; SELECT cmblock.block_client('$pc')");
+wait_for_block($s01, $pc, 1, 'a block that was committed asynchronously arrives');
+$p01->kill9;
+start_again($p01);
+wait_for_block($p01, $pc, 1, 'so a crash of the sender does not lose it any more');
+ends_well('asynchronous commits');
+
 # ---------- accounts ----------
 sql($s01, 'ALTER ROLE p01_link NOLOGIN');
 end_sessions_of_the_link();

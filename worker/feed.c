@@ -15,6 +15,8 @@
  */
 #include "postgres.h"
 
+#include "access/xlog.h"
+#include "access/xlog_internal.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
@@ -248,9 +250,27 @@ cmblock_feed_next(Feed *feed, BatchWriter *writer, int max_rows, int max_octets)
 	return feed->table == BATCH_TABLES;
 }
 
+/*
+ * Transaction numbers whose WAL was lost in a crash are used again. A cursor must not count them as seen, or what their
+ * next owners change would never be sent; so what the snapshot calls finished, rolled back included, gets to disk first. Nearly always
+ * the commit that made the round did that already.
+ */
+static void
+flush_what_is_finished(void)
+{
+	XLogRecPtr end = GetXLogInsertRecPtr();
+
+	/* At the beginning of a page that position is behind a header that is not there yet. */
+	if (XLogSegmentOffset(end, wal_segment_size) == SizeOfXLogLongPHD ||
+		end % XLOG_BLCKSZ == SizeOfXLogShortPHD)
+		end -= end % XLOG_BLCKSZ;
+	XLogFlush(end);
+}
+
 char *
 cmblock_feed_cursor(const Feed *feed)
 {
+	flush_what_is_finished();
 	return DatumGetCString(DirectFunctionCall1(pg_snapshot_out, PointerGetDatum(feed->upto)));
 }
 

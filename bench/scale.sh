@@ -1,0 +1,143 @@
+#!/bin/bash
+# One site with many secondary sites below it: how long until a block is in force at the last of them.
+#
+#	usage: make -C bench scale, or test/private.sh bash bench/scale.sh [SECONDARIES [CLIENTS [CHANGES]]]
+#
+# The sender is a cluster, the secondaries are databases of another one on the same machine, so both halves of the work share its
+# processors. Times are those of the commits (track_commit_timestamp). fsync is off: in life each secondary site has a disk of its own,
+# and 250 that wait for the same one would be all that is measured. Nothing is left behind.
+set -euo pipefail
+
+: "${AREA:?is set by test/private.sh}" "${PG_CONFIG:?is set by test/private.sh}"
+secondaries=${1:-250} clients=${2:-150000} changes=${3:-1000000}
+hierarchy=11111111-2222-3333-4444-555555555555
+export PGHOST=$AREA/tmp PGUSER=postgres PGDATABASE=postgres PGOPTIONS='-c client_min_messages=error'
+codes=$(for ((i = 0; i < secondaries; i++)); do printf 'S%02X\n' "$i"; done)
+
+say() { printf '%-66s %s\n' "$1" "$2"; }
+sender() { psql -XAtq -p 5441 -v ON_ERROR_STOP=1 "$@"; }
+receivers() { psql -XAtq -p 5442 -v ON_ERROR_STOP=1 "$@"; }
+now() { date +%s.%N; }
+since() { echo "$(now) - $1" | bc | sed 's/^\./0./'; }
+
+start()
+{
+	initdb -D "$AREA/$1" -A trust -N -U postgres --wal-segsize=1 >/dev/null
+	printf '%s\n' "port = $2" "shared_preload_libraries = 'cmblock'" "unix_socket_directories = '$PGHOST'" "listen_addresses = ''" \
+		'track_commit_timestamp = on' 'max_wal_size = 4GB' 'max_connections = 600' 'autovacuum = off' 'fsync = off' 'max_worker_processes = 32' \
+		'shared_buffers = 256MB' "cmblock.peer_timeout = '5s'" "cmblock.connect_timeout = '5s'" >>"$AREA/$1/postgresql.conf"
+	pg_ctl -D "$AREA/$1" -l "$AREA/$1.log" -w start >/dev/null
+}
+
+# One row a secondary site: in each database the result of a query.
+everywhere()
+{
+	for code in $codes
+	do
+		printf '\\c %s\n%s;\n' "${code,,}" "$1"
+	done | receivers
+}
+
+# Wait until a query has this result; then print the seconds since the given moment.
+wait_for()
+{
+	local begun=$1 expected=$2 deadline=$((SECONDS + 600))
+	shift 2
+	until [ "$("$@")" = "$expected" ]
+	do
+		[ $SECONDS -lt $deadline ] || { echo "gave up waiting for: $*" >&2; exit 1; }
+		sleep 0.1
+	done
+	since "$begun"
+}
+
+waiting() { sender -c "SELECT count(*) FROM cmblock.replication_link WHERE server IS NOT NULL AND (acknowledged IS NULL OR failures > 0)"; }
+
+# Block a client; milliseconds from that commit to the last one, the median and the first, at the secondaries that are named.
+block()
+{
+	local client=$1 begun
+	shift
+	begun=$(sender -c "SELECT cmblock.block_client('$client')" -c "SELECT extract(epoch FROM pg_xact_commit_timestamp(xmin)) FROM cmblock.client WHERE smsid::uuid = '$client'" | tail -1)
+	sleep "${1:-3}"
+	everywhere "SELECT round(1000 * (extract(epoch FROM pg_xact_commit_timestamp(xmin)) - $begun), 1) FROM cmblock.client WHERE smsid::uuid = '$client' AND blocked" |
+		sort -n | awk '{ t[NR] = $1 } END { printf "%d sites: first %s ms, median %s ms, last %s ms\n", NR, t[1], t[int((NR + 1) / 2)], t[NR] }'
+}
+
+make -s -j"${JOBS:-2}" with_llvm=no PG_CONFIG="$PG_CONFIG" install >/dev/null
+trap 'for c in sender receivers; do pg_ctl -D "$AREA/$c" -m immediate stop >/dev/null 2>&1 || true; done' EXIT
+start sender 5441
+start receivers 5442
+
+begun=$(now)
+receivers -c 'CREATE ROLE p01_link LOGIN' -c 'CREATE DATABASE first'
+receivers -d first -c 'CREATE EXTENSION cmblock'
+for code in $codes
+do
+	echo "CREATE DATABASE ${code,,} TEMPLATE first STRATEGY file_copy;"
+done | receivers
+for code in $codes
+do
+	printf "\\\\c %s\nSELECT cmblock.setup_site('%s', 'secondary', '$hierarchy', 'P01'); SELECT cmblock.accept_link('P01', 'p01_link');\n" "${code,,}" "$code"
+done | receivers >/dev/null
+say "$secondaries databases set up" "$(since "$begun") s"
+
+sender <<END >/dev/null
+CREATE EXTENSION cmblock;
+SELECT cmblock.setup_site('P01', 'primary', '$hierarchy');
+SELECT cmblock.register_client(('00000000-0000-4000-8000-00000000000' || i)::cmblock.smsid, 'pc') FROM (VALUES ('1'), ('2'), ('3')) v (i);
+END
+begun=$(now)
+for code in $codes
+do
+	echo "SELECT cmblock.add_site('$code', 'secondary', 'P01');
+	CREATE SERVER ${code,,} FOREIGN DATA WRAPPER cmblock_fdw OPTIONS (host '$PGHOST', port '5442', dbname '${code,,}');
+	CREATE USER MAPPING FOR postgres SERVER ${code,,} OPTIONS (user 'p01_link');"
+done | sender >/dev/null
+sender -c "SELECT cmblock.link_site(code, lower(code::text)::name) FROM cmblock.site WHERE kind = 'secondary'" >/dev/null
+say "links made, and all $secondaries connected and up to date" "$(wait_for "$begun" 0 waiting) s"
+
+replicator=$(sender -c "SELECT pid FROM pg_stat_activity WHERE backend_type = 'cmblock replicator'")
+say 'descriptors of the replicator' "$(ls "/proc/$replicator/fd" | wc -l)"
+say 'its private memory' "$(awk '/^RssAnon/ { print $2 }' "/proc/$replicator/status") kB"
+
+for i in 1 2
+do
+	say "a block ($i)" "$(block "00000000-0000-4000-8000-00000000000$i")"
+done
+
+# A quarter: half of these refuse connections, and the sessions of the others stop in the middle of everything.
+victims=$(sender -c "SELECT string_agg(quote_literal(lower(code::text)), ', ') FROM (SELECT code FROM cmblock.site WHERE kind = 'secondary' ORDER BY code LIMIT $((secondaries / 8))) s")
+receivers -c "SELECT format('ALTER DATABASE %I ALLOW_CONNECTIONS false;', datname) FROM pg_database WHERE datname IN ($victims)" | receivers
+receivers -c "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname IN ($victims)" >/dev/null
+hanging=$(sender -c "SELECT string_agg(quote_literal(lower(code::text)), ', ') FROM (SELECT code FROM cmblock.site WHERE kind = 'secondary' ORDER BY code DESC LIMIT $((secondaries / 8))) s")
+stopped=$(receivers -c "SELECT pid FROM pg_stat_activity WHERE datname IN ($hanging) AND application_name LIKE 'cmblock replicator%'")
+kill -STOP $stopped
+codes=$(grep -vxF -f <(echo "$victims, $hanging" | tr -d "' " | tr , '\n' | tr a-z A-Z) <<<"$codes")
+say 'a block while a quarter is dead or hangs, at the others' "$(block 00000000-0000-4000-8000-000000000003)"
+kill -CONT $stopped
+receivers -c "SELECT format('ALTER DATABASE %I ALLOW_CONNECTIONS true;', datname) FROM pg_database WHERE datname IN ($victims)" | receivers
+begun=$(now)
+sender -c "SELECT count(cmblock.resume_link(neighbour)) FROM cmblock.replication_link" >/dev/null
+say 'until that quarter is well again' "$(wait_for "$begun" 0 waiting) s"
+
+# The large ones, over one link.
+one=$(tail -1 <<<"$codes")
+sender -c "SELECT count(cmblock.pause_link(neighbour)) FROM cmblock.replication_link WHERE neighbour <> '$one'" >/dev/null
+sender -c "SELECT cmblock.pause_link('$one')" >/dev/null
+sender -c "INSERT INTO cmblock.client (smsid, name, kind, assigned_site, approval, isv_proxied)
+	SELECT gen_random_uuid()::cmblock.smsid, 'pc' || i, 'computer', 'P01', 2, false FROM generate_series(1, $clients) i"
+begun=$(now)
+sender -c "SELECT cmblock.resume_link('$one')" >/dev/null
+took=$(wait_for "$begun" "$((clients + 3))" receivers -d "${one,,}" -c 'SELECT count(*) FROM cmblock.client')
+say "first synchronisation of $clients clients" "$took s, $(echo "$clients / $took" | bc) rows/s"
+
+sender -c "SELECT cmblock.pause_link('$one')" -c 'CREATE TABLE few AS SELECT smsid FROM cmblock.client LIMIT 10000' >/dev/null
+for ((i = 0; i < changes / 10000; i++))
+do
+	echo "SELECT cmblock.block_clients(array_agg(smsid), $( ((i % 2)) && echo false || echo true )) FROM few;"
+done | sender >/dev/null
+total=$(sender -c 'SELECT sum(version) FROM cmblock.client')
+begun=$(now)
+sender -c "SELECT cmblock.resume_link('$one')" >/dev/null
+say "catching up after $changes changes to 10000 clients" "$(wait_for "$begun" "$total" receivers -d "${one,,}" -c 'SELECT sum(version) FROM cmblock.client') s"
