@@ -439,6 +439,62 @@ CREATE TYPE cmblock.revocation AS ENUM ('good', 'revoked', 'unknown');
 COMMENT ON TYPE cmblock.revocation IS 'what the CRLs say of a certificate: unknown is not good, and it is not revoked either';
 
 -- ---------------------------------------------------------------------------------------------
+-- Comments on the parts of the data types: they are alike for each, so they are written once.
+-- ---------------------------------------------------------------------------------------------
+
+DO $$
+DECLARE
+	part record;
+BEGIN
+	FOR part IN
+		SELECT p.oid::regprocedure::text AS name, coalesce(o.sign || ' of ' || t.type, role.text || t.type) AS text
+		FROM pg_catalog.pg_proc p
+		JOIN pg_catalog.unnest(ARRAY['site_code', 'smsid', 'thumbprint', 'certificate_serial']) t (type) ON p.proname ~ ('^' || t.type)
+		LEFT JOIN (VALUES ('lt', '<'), ('le', '<='), ('eq', '='), ('ne', '<>'), ('ge', '>='), ('gt', '>')) o (suffix, sign)
+			ON p.proname = t.type || '_' || o.suffix
+		LEFT JOIN (VALUES ('', 'cast from bytea to '), ('_in', 'text input of '), ('_out', 'text output of '),
+				('_recv', 'binary input of '), ('_send', 'binary output of '), ('_cmp', 'btree comparison of '),
+				('_sortsupport', 'btree sort support of '), ('_hash', 'hash of '), ('_hash_extended', 'seeded hash of '),
+				('_smaller', 'the smaller '), ('_larger', 'the larger '), ('_to_numeric', 'cast to numeric of ')) role (suffix, text)
+			ON p.proname = t.type || role.suffix
+		WHERE p.pronamespace = 'cmblock'::regnamespace
+	LOOP
+		EXECUTE pg_catalog.format('COMMENT ON FUNCTION %s IS %L', part.name, part.text);
+	END LOOP;
+
+	FOR part IN
+		SELECT o.oid::regoperator::text AS name, v.text
+		FROM pg_catalog.pg_operator o
+		JOIN pg_catalog.pg_proc p ON p.oid = o.oprcode
+		JOIN (VALUES ('<', 'less than'), ('<=', 'less than or equal'), ('=', 'equal'), ('<>', 'not equal'),
+				('>=', 'greater than or equal'), ('>', 'greater than')) v (sign, text) ON v.sign = o.oprname
+		WHERE p.pronamespace = 'cmblock'::regnamespace
+	LOOP
+		EXECUTE pg_catalog.format('COMMENT ON OPERATOR %s IS %L', part.name, part.text);
+	END LOOP;
+
+	FOR part IN
+		SELECT f.opfname AS name, a.amname AS method
+		FROM pg_catalog.pg_opfamily f JOIN pg_catalog.pg_am a ON a.oid = f.opfmethod
+		WHERE f.opfnamespace = 'cmblock'::regnamespace
+	LOOP
+		EXECUTE pg_catalog.format('COMMENT ON OPERATOR CLASS cmblock.%1$I USING %2$I IS %3$L; COMMENT ON OPERATOR FAMILY cmblock.%1$I USING %2$I IS %3$L',
+			part.name, part.method, CASE part.method WHEN 'btree' THEN 'order of values' ELSE 'equality of values' END);
+	END LOOP;
+END
+$$;
+
+COMMENT ON AGGREGATE cmblock.min(cmblock.site_code) IS 'the first in order of all values';
+COMMENT ON AGGREGATE cmblock.max(cmblock.site_code) IS 'the last in order of all values';
+COMMENT ON CAST (bytea AS cmblock.certificate_serial) IS 'the octets of the INTEGER, sign included';
+COMMENT ON CAST (cmblock.certificate_serial AS bytea) IS 'the octets of the INTEGER, sign included';
+COMMENT ON CAST (cmblock.certificate_serial AS numeric) IS 'its value';
+COMMENT ON CAST (bytea AS cmblock.thumbprint) IS 'the 20 or 32 octets of the digest';
+COMMENT ON CAST (cmblock.thumbprint AS bytea) IS 'the 20 or 32 octets of the digest';
+COMMENT ON CAST (uuid AS cmblock.smsid) IS 'the same 16 octets';
+COMMENT ON CAST (cmblock.smsid AS uuid) IS 'the same 16 octets';
+
+-- ---------------------------------------------------------------------------------------------
 -- Tables
 --
 -- Rows of client and certificate have a single writer, the assigned site, and end in the same columns:
@@ -464,6 +520,13 @@ CREATE TABLE cmblock.this_site (
 	       END)
 );
 COMMENT ON TABLE cmblock.this_site IS 'who this database is: one row, written by setup_site';
+COMMENT ON COLUMN cmblock.this_site.only_row IS 'always true: there is one row';
+COMMENT ON COLUMN cmblock.this_site.code IS 'the code of this site';
+COMMENT ON COLUMN cmblock.this_site.kind IS 'what this site is in the hierarchy';
+COMMENT ON COLUMN cmblock.this_site.hierarchy IS 'the identity of the hierarchy: nothing crosses from one into another';
+COMMENT ON COLUMN cmblock.this_site.parent IS 'the site above this one; null at the top';
+COMMENT ON COLUMN cmblock.this_site.set_up_by IS 'the login role that called setup_site';
+COMMENT ON COLUMN cmblock.this_site.set_up_at IS 'when setup_site was called';
 
 CREATE TABLE cmblock.site (
 	code        cmblock.site_code PRIMARY KEY,
@@ -477,7 +540,17 @@ CREATE TABLE cmblock.site (
 	changed_at  timestamptz NOT NULL
 );
 CREATE INDEX site_change_xid ON cmblock.site (change_xid, code);
+COMMENT ON INDEX cmblock.site_change_xid IS 'for the feed of replication';
 COMMENT ON TABLE cmblock.site IS 'the sites of the hierarchy; codes of retired sites stay';
+COMMENT ON COLUMN cmblock.site.code IS 'the code of the site, used once in the life of a hierarchy';
+COMMENT ON COLUMN cmblock.site.kind IS 'what the site is in the hierarchy';
+COMMENT ON COLUMN cmblock.site.parent IS 'the site above it; null at the top';
+COMMENT ON COLUMN cmblock.site.retired_at IS 'since when it is out of the hierarchy; null: it is in it';
+COMMENT ON COLUMN cmblock.site.version IS 'grows by one with every change';
+COMMENT ON COLUMN cmblock.site.origin_site IS 'the site that wrote this version';
+COMMENT ON COLUMN cmblock.site.change_xid IS 'the transaction that wrote this version here: what replication asks for';
+COMMENT ON COLUMN cmblock.site.changed_by IS 'the login role that wrote this version, at the origin site';
+COMMENT ON COLUMN cmblock.site.changed_at IS 'when this version was written, at the origin site';
 
 CREATE TABLE cmblock.client (
 	smsid            cmblock.smsid PRIMARY KEY,
@@ -508,11 +581,32 @@ CREATE INDEX client_hardware_id ON cmblock.client (hardware_id);
 CREATE INDEX client_blocked_hardware_id ON cmblock.client (hardware_id) WHERE blocked;
 CREATE INDEX client_blocked ON cmblock.client (smsid) WHERE blocked;
 CREATE INDEX client_name ON cmblock.client (lower(name));
+COMMENT ON INDEX cmblock.client_change_xid IS 'for the feed of replication';
+COMMENT ON INDEX cmblock.client_hardware_id IS 'for suspected_rejoin';
+COMMENT ON INDEX cmblock.client_blocked_hardware_id IS 'for the decision: is the hardware that of a blocked client?';
+COMMENT ON INDEX cmblock.client_blocked IS 'for blocked_client';
+COMMENT ON INDEX cmblock.client_name IS 'for suspected_rejoin, and searching by name';
 COMMENT ON TABLE cmblock.client IS 'the clients of the hierarchy with their block state; a deleted client leaves its row';
 COMMENT ON COLUMN cmblock.client.approval IS '0 not approved, 1 approved, 2 not applicable';
 COMMENT ON COLUMN cmblock.client.isv_proxied IS 'reaches the site through an ISV proxy certificate, so it cannot be blocked itself';
 COMMENT ON COLUMN cmblock.client.block_changed_by IS 'the login role that blocked or unblocked it last';
 COMMENT ON COLUMN cmblock.client.block_received_at IS 'when this site took the block state in from a neighbour; null: it was set here. Not replicated: each site has its own';
+COMMENT ON COLUMN cmblock.client.smsid IS 'the identity of the client';
+COMMENT ON COLUMN cmblock.client.name IS 'the name of the client: not unique';
+COMMENT ON COLUMN cmblock.client.kind IS 'what kind of device it is';
+COMMENT ON COLUMN cmblock.client.assigned_site IS 'the primary site that it is assigned to: no other may change it';
+COMMENT ON COLUMN cmblock.client.hardware_id IS 'the identity of the hardware as the client gave it';
+COMMENT ON COLUMN cmblock.client.registered_at IS 'when it was registered first';
+COMMENT ON COLUMN cmblock.client.deleted_at IS 'since when it is deleted; the row and its block stay';
+COMMENT ON COLUMN cmblock.client.blocked IS 'refused everything';
+COMMENT ON COLUMN cmblock.client.block_reason IS 'why it was blocked or unblocked last, in the words of whoever did it';
+COMMENT ON COLUMN cmblock.client.block_ticket IS 'the ticket under which that was done';
+COMMENT ON COLUMN cmblock.client.block_changed_at IS 'when it was blocked or unblocked last';
+COMMENT ON COLUMN cmblock.client.version IS 'grows by one with every change';
+COMMENT ON COLUMN cmblock.client.origin_site IS 'the site that wrote this version';
+COMMENT ON COLUMN cmblock.client.change_xid IS 'the transaction that wrote this version here: what replication asks for';
+COMMENT ON COLUMN cmblock.client.changed_by IS 'the login role that wrote this version, at the origin site';
+COMMENT ON COLUMN cmblock.client.changed_at IS 'when this version was written, at the origin site';
 
 CREATE TABLE cmblock.certificate (
 	sha256           cmblock.thumbprint PRIMARY KEY CHECK (octet_length(sha256::bytea) = 32),
@@ -548,9 +642,37 @@ CREATE INDEX certificate_change_xid ON cmblock.certificate (change_xid, sha256);
 CREATE INDEX certificate_sha1 ON cmblock.certificate (sha1);
 CREATE INDEX certificate_client ON cmblock.certificate (client);
 CREATE INDEX certificate_key ON cmblock.certificate (key_sha256);
+COMMENT ON INDEX cmblock.certificate_change_xid IS 'for the feed of replication';
+COMMENT ON INDEX cmblock.certificate_sha1 IS 'for certificates named by their SHA-1';
+COMMENT ON INDEX cmblock.certificate_client IS 'for the certificates of a client';
+COMMENT ON INDEX cmblock.certificate_key IS 'for certificates with the same key';
 COMMENT ON TABLE cmblock.certificate IS 'the certificates the hierarchy knows, each with a block state of its own';
 COMMENT ON COLUMN cmblock.certificate.revoked_at IS 'revoked by this hierarchy, whatever a CRL says: the mobile device it was of was deleted; it never becomes good again';
 COMMENT ON COLUMN cmblock.certificate.key_sha256 IS 'SHA-256 of the SubjectPublicKeyInfo';
+COMMENT ON COLUMN cmblock.certificate.sha256 IS 'SHA-256 thumbprint: of the DER';
+COMMENT ON COLUMN cmblock.certificate.sha1 IS 'SHA-1 thumbprint: of the DER';
+COMMENT ON COLUMN cmblock.certificate.type IS 'what the certificate is for';
+COMMENT ON COLUMN cmblock.certificate.client IS 'the client that it is of; null where it stands by itself';
+COMMENT ON COLUMN cmblock.certificate.assigned_site IS 'the primary site that it is assigned to, which is its client''s';
+COMMENT ON COLUMN cmblock.certificate.subject IS 'the name of its subject';
+COMMENT ON COLUMN cmblock.certificate.issuer IS 'the name of the CA that issued it';
+COMMENT ON COLUMN cmblock.certificate.serial IS 'its serial number, unique for the issuer';
+COMMENT ON COLUMN cmblock.certificate.not_before IS 'the beginning of its validity';
+COMMENT ON COLUMN cmblock.certificate.not_after IS 'the end of its validity';
+COMMENT ON COLUMN cmblock.certificate.self_signed IS 'nobody but itself vouches for it: served over HTTP only';
+COMMENT ON COLUMN cmblock.certificate.der IS 'the certificate itself';
+COMMENT ON COLUMN cmblock.certificate.registered_at IS 'when it was registered first';
+COMMENT ON COLUMN cmblock.certificate.deleted_at IS 'since when it is deleted; the row and its block stay';
+COMMENT ON COLUMN cmblock.certificate.blocked IS 'refused everything';
+COMMENT ON COLUMN cmblock.certificate.block_reason IS 'why it was blocked or unblocked last, in the words of whoever did it';
+COMMENT ON COLUMN cmblock.certificate.block_ticket IS 'the ticket under which that was done';
+COMMENT ON COLUMN cmblock.certificate.block_changed_at IS 'when it was blocked or unblocked last';
+COMMENT ON COLUMN cmblock.certificate.block_changed_by IS 'the login role that blocked or unblocked it last';
+COMMENT ON COLUMN cmblock.certificate.version IS 'grows by one with every change';
+COMMENT ON COLUMN cmblock.certificate.origin_site IS 'the site that wrote this version';
+COMMENT ON COLUMN cmblock.certificate.change_xid IS 'the transaction that wrote this version here: what replication asks for';
+COMMENT ON COLUMN cmblock.certificate.changed_by IS 'the login role that wrote this version, at the origin site';
+COMMENT ON COLUMN cmblock.certificate.changed_at IS 'when this version was written, at the origin site';
 
 CREATE TYPE cmblock.block_action AS ENUM ('blocked', 'unblocked', 'reassigned', 'deleted');
 COMMENT ON TYPE cmblock.block_action IS 'what a row of block_event records';
@@ -575,9 +697,24 @@ CREATE TABLE cmblock.block_event (
 );
 CREATE INDEX block_event_client ON cmblock.block_event (client);
 CREATE INDEX block_event_certificate ON cmblock.block_event (certificate);
+COMMENT ON INDEX cmblock.block_event_client IS 'for the history of a client';
+COMMENT ON INDEX cmblock.block_event_certificate IS 'for the history of a certificate';
 COMMENT ON TABLE cmblock.block_event IS 'who blocked, unblocked, reassigned or deleted what at this site: append-only, each row chained to the one before by SHA-256';
 COMMENT ON COLUMN cmblock.block_event.id IS 'place in the chain: 1, 2, 3 ... without a gap';
 COMMENT ON COLUMN cmblock.block_event.hash IS 'SHA-256 over previous_hash and the fields of this row (docs/security.md)';
+COMMENT ON COLUMN cmblock.block_event.action IS 'what was done';
+COMMENT ON COLUMN cmblock.block_event.client IS 'to which client; null where it was done to a certificate';
+COMMENT ON COLUMN cmblock.block_event.certificate IS 'to which certificate; null where it was done to a client';
+COMMENT ON COLUMN cmblock.block_event.site IS 'the site at which it was done';
+COMMENT ON COLUMN cmblock.block_event.to_site IS 'the site that a client or certificate was handed to';
+COMMENT ON COLUMN cmblock.block_event.reason IS 'why, in the words of whoever did it';
+COMMENT ON COLUMN cmblock.block_event.ticket IS 'the ticket under which it was done';
+COMMENT ON COLUMN cmblock.block_event.actor IS 'the login role that did it';
+COMMENT ON COLUMN cmblock.block_event.at IS 'when the transaction that did it began';
+COMMENT ON COLUMN cmblock.block_event.client_address IS 'the address that the session came from; null: a local one';
+COMMENT ON COLUMN cmblock.block_event.application_name IS 'the program, as it called itself';
+COMMENT ON COLUMN cmblock.block_event.version IS 'the version of the row that this made';
+COMMENT ON COLUMN cmblock.block_event.previous_hash IS 'the hash of the row before; zeros in the first';
 
 -- ---------------------------------------------------------------------------------------------
 -- Trust list: the CAs that this site accepts. Each site has its own; it is not replicated.
@@ -623,6 +760,15 @@ COMMENT ON COLUMN cmblock.certificate_authority.require_number IS 'refuses CRLs 
 COMMENT ON COLUMN cmblock.certificate_authority.key_sha256 IS 'SHA-256 of the SubjectPublicKeyInfo';
 COMMENT ON COLUMN cmblock.certificate_authority.policy IS 'what a certificate of this CA needs: a CRL that says it is good, one if there is one, or none';
 COMMENT ON COLUMN cmblock.certificate_authority.self_signed IS 'a root; a CA whose issuer is not in the list is an anchor, too';
+COMMENT ON COLUMN cmblock.certificate_authority.sha256 IS 'SHA-256 thumbprint of the CA certificate';
+COMMENT ON COLUMN cmblock.certificate_authority.subject IS 'the name of the CA';
+COMMENT ON COLUMN cmblock.certificate_authority.issuer IS 'the name of the CA that issued its certificate';
+COMMENT ON COLUMN cmblock.certificate_authority.serial IS 'the serial number of its certificate';
+COMMENT ON COLUMN cmblock.certificate_authority.not_before IS 'the beginning of its validity';
+COMMENT ON COLUMN cmblock.certificate_authority.not_after IS 'the end of its validity';
+COMMENT ON COLUMN cmblock.certificate_authority.der IS 'the CA certificate itself';
+COMMENT ON COLUMN cmblock.certificate_authority.added_by IS 'the login role that added it';
+COMMENT ON COLUMN cmblock.certificate_authority.added_at IS 'when it was added';
 
 CREATE FUNCTION cmblock.certificate_authority_changed() RETURNS trigger
 	AS 'MODULE_PATHNAME', 'cmblock_certificate_authority_changed' LANGUAGE C;
@@ -631,6 +777,7 @@ COMMENT ON FUNCTION cmblock.certificate_authority_changed() IS 'trigger of certi
 CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON cmblock.certificate_authority
 	FOR EACH STATEMENT EXECUTE FUNCTION cmblock.certificate_authority_changed();
 ALTER TABLE cmblock.certificate_authority ENABLE ALWAYS TRIGGER changed;
+COMMENT ON TRIGGER changed ON cmblock.certificate_authority IS 'tells every session that the trust list changed';
 
 CREATE FUNCTION cmblock.add_certificate_authority(certificate bytea, policy cmblock.crl_policy DEFAULT 'required')
 	RETURNS cmblock.thumbprint
@@ -735,6 +882,20 @@ ALTER TABLE cmblock.site        ENABLE ALWAYS TRIGGER guard, ENABLE ALWAYS TRIGG
 ALTER TABLE cmblock.this_site   ENABLE ALWAYS TRIGGER guard, ENABLE ALWAYS TRIGGER guard_truncate, ENABLE ALWAYS TRIGGER changed;
 ALTER TABLE cmblock.block_event ENABLE ALWAYS TRIGGER guard, ENABLE ALWAYS TRIGGER guard_truncate;
 
+COMMENT ON TRIGGER guard ON cmblock.client IS 'only the assigned primary site writes';
+COMMENT ON TRIGGER guard ON cmblock.certificate IS 'only the assigned primary site writes';
+COMMENT ON TRIGGER guard ON cmblock.site IS 'only cmblock''s own commands write';
+COMMENT ON TRIGGER guard ON cmblock.this_site IS 'only cmblock''s own commands write';
+COMMENT ON TRIGGER guard ON cmblock.block_event IS 'only cmblock''s own commands write';
+COMMENT ON TRIGGER guard_truncate ON cmblock.client IS 'refuses TRUNCATE';
+COMMENT ON TRIGGER guard_truncate ON cmblock.certificate IS 'refuses TRUNCATE';
+COMMENT ON TRIGGER guard_truncate ON cmblock.site IS 'refuses TRUNCATE';
+COMMENT ON TRIGGER guard_truncate ON cmblock.this_site IS 'refuses TRUNCATE';
+COMMENT ON TRIGGER guard_truncate ON cmblock.block_event IS 'refuses TRUNCATE';
+COMMENT ON TRIGGER history ON cmblock.client IS 'writes the block history when the transaction commits';
+COMMENT ON TRIGGER history ON cmblock.certificate IS 'writes the block history when the transaction commits';
+COMMENT ON TRIGGER changed ON cmblock.this_site IS 'tells every session that the site''s identity changed';
+
 -- ---------------------------------------------------------------------------------------------
 -- Clients and certificates
 --
@@ -833,6 +994,7 @@ CREATE TABLE cmblock.crl (
 -- DER of signatures and random serial numbers does not compress.
 ALTER TABLE cmblock.crl ALTER COLUMN der SET STORAGE EXTERNAL;
 CREATE INDEX crl_scope_row ON cmblock.crl (scope);
+COMMENT ON INDEX cmblock.crl_scope_row IS 'for the CRLs of a series';
 COMMENT ON TABLE cmblock.crl IS 'the certificate revocation lists that this site holds: of each series the full one, and what it needs of the deltas';
 COMMENT ON COLUMN cmblock.crl.authority IS 'the CA of the trust list that the CRL is about, or its signer where it is about several';
 COMMENT ON COLUMN cmblock.crl.signer IS 'the certificate of the trust list whose key signed it';
@@ -845,6 +1007,20 @@ COMMENT ON COLUMN cmblock.crl.ca_version IS 'key index times 65536 plus certific
 COMMENT ON COLUMN cmblock.crl.source IS 'import_crl, or the URL it was fetched from';
 COMMENT ON COLUMN cmblock.crl.issuer_der IS 'the issuer''s name as it stands in the CRL';
 COMMENT ON COLUMN cmblock.crl.idp IS 'the issuing distribution point as it stands in the CRL';
+COMMENT ON COLUMN cmblock.crl.sha256 IS 'SHA-256 of the CRL''s DER';
+COMMENT ON COLUMN cmblock.crl.state IS 'current, or held back until accept_crl lets it in';
+COMMENT ON COLUMN cmblock.crl.issuer IS 'the name that the CRL was issued under';
+COMMENT ON COLUMN cmblock.crl.is_delta IS 'holds what changed since a full CRL';
+COMMENT ON COLUMN cmblock.crl.number IS 'the CRL number';
+COMMENT ON COLUMN cmblock.crl.base_number IS 'the number of the full CRL that a delta CRL starts from; null: a full CRL';
+COMMENT ON COLUMN cmblock.crl.this_update IS 'when the CA made it';
+COMMENT ON COLUMN cmblock.crl.next_update IS 'until when it is valid; null: it does not say';
+COMMENT ON COLUMN cmblock.crl.next_publish IS 'when the CA means to publish the next one; null: it does not say';
+COMMENT ON COLUMN cmblock.crl.entries IS 'how many certificates it lists';
+COMMENT ON COLUMN cmblock.crl.warnings IS 'what is odd in it, although it was taken in';
+COMMENT ON COLUMN cmblock.crl.imported_by IS 'the login role, or worker, that took it in';
+COMMENT ON COLUMN cmblock.crl.imported_at IS 'when it was taken in';
+COMMENT ON COLUMN cmblock.crl.der IS 'the CRL itself';
 
 CREATE TABLE cmblock.crl_scope (
 	scope             bytea PRIMARY KEY CHECK (octet_length(scope) = 32),
@@ -860,6 +1036,17 @@ CREATE TABLE cmblock.crl_scope (
 	delta_sha256      cmblock.thumbprint
 );
 COMMENT ON TABLE cmblock.crl_scope IS 'the newest full and delta CRL ever taken in of each series: older ones are refused, also after the CRL itself is gone';
+COMMENT ON COLUMN cmblock.crl_scope.scope IS 'the series: SHA-256 over issuer, key and issuing distribution point';
+COMMENT ON COLUMN cmblock.crl_scope.issuer IS 'the name that its CRLs are issued under';
+COMMENT ON COLUMN cmblock.crl_scope.signer_key IS 'SHA-256 of the key that signs them (SubjectPublicKeyInfo)';
+COMMENT ON COLUMN cmblock.crl_scope.partition IS 'what of the issuer''s certificates it covers, in words; null: all';
+COMMENT ON COLUMN cmblock.crl_scope.number IS 'the highest number of a full CRL';
+COMMENT ON COLUMN cmblock.crl_scope.this_update IS 'the newest time of a full CRL';
+COMMENT ON COLUMN cmblock.crl_scope.sha256 IS 'the full CRL that these are of';
+COMMENT ON COLUMN cmblock.crl_scope.delta_number IS 'the highest number of a delta CRL';
+COMMENT ON COLUMN cmblock.crl_scope.delta_this_update IS 'the newest time of a delta CRL';
+COMMENT ON COLUMN cmblock.crl_scope.delta_next_update IS 'until when that delta CRL is valid';
+COMMENT ON COLUMN cmblock.crl_scope.delta_sha256 IS 'the delta CRL that these are of';
 
 CREATE FUNCTION cmblock.crl_changed() RETURNS trigger
 	AS 'MODULE_PATHNAME', 'cmblock_crl_changed' LANGUAGE C;
@@ -870,7 +1057,9 @@ CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON cmblock.c
 CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON cmblock.crl_scope
 	FOR EACH STATEMENT EXECUTE FUNCTION cmblock.crl_changed();
 ALTER TABLE cmblock.crl       ENABLE ALWAYS TRIGGER changed;
+COMMENT ON TRIGGER changed ON cmblock.crl IS 'tells every session that other CRLs are current';
 ALTER TABLE cmblock.crl_scope ENABLE ALWAYS TRIGGER changed;
+COMMENT ON TRIGGER changed ON cmblock.crl_scope IS 'tells every session that other CRLs are current';
 
 -- ---------------------------------------------------------------------------------------------
 -- Revocation: taking CRLs in, and asking them
@@ -893,6 +1082,14 @@ COMMENT ON TYPE cmblock.crl_import IS 'what became of a CRL';
 COMMENT ON COLUMN cmblock.crl_import.crl IS 'its SHA-256 thumbprint';
 COMMENT ON COLUMN cmblock.crl_import.outcome IS 'accepted: it is current; unchanged: there was nothing new in it; held_back: see accept_crl';
 COMMENT ON COLUMN cmblock.crl_import.kind IS 'base or delta';
+COMMENT ON COLUMN cmblock.crl_import.issuer IS 'the name that the CRL was issued under';
+COMMENT ON COLUMN cmblock.crl_import.number IS 'its CRL number';
+COMMENT ON COLUMN cmblock.crl_import.base_number IS 'the number of the full CRL that a delta CRL starts from';
+COMMENT ON COLUMN cmblock.crl_import.this_update IS 'when the CA made it';
+COMMENT ON COLUMN cmblock.crl_import.next_update IS 'until when it is valid';
+COMMENT ON COLUMN cmblock.crl_import.entries IS 'how many certificates it lists';
+COMMENT ON COLUMN cmblock.crl_import.detail IS 'what became of it, in a sentence';
+COMMENT ON COLUMN cmblock.crl_import.warnings IS 'what is odd in it';
 
 CREATE FUNCTION cmblock.import_crl(crl bytea) RETURNS cmblock.crl_import
 	AS 'MODULE_PATHNAME', 'cmblock_import_crl' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
@@ -944,6 +1141,16 @@ COMMENT ON COLUMN cmblock.revocation_status.delta IS 'the delta CRL that was ask
 COMMENT ON COLUMN cmblock.revocation_status.signer IS 'the certificate of the trust list that signed the CRL';
 COMMENT ON COLUMN cmblock.revocation_status.age IS 'how long ago the CA published the newest of the two';
 COMMENT ON COLUMN cmblock.revocation_status.evidence IS 'the same for each element of the chain, the certificate first';
+COMMENT ON COLUMN cmblock.revocation_status.detail IS 'the reason in a sentence';
+COMMENT ON COLUMN cmblock.revocation_status.revoked_at IS 'since when it is revoked, as the CRL says';
+COMMENT ON COLUMN cmblock.revocation_status.revocation_reason IS 'why the CA revoked it, as the CRL says';
+COMMENT ON COLUMN cmblock.revocation_status.crl_number IS 'the number of the full CRL';
+COMMENT ON COLUMN cmblock.revocation_status.this_update IS 'when the full CRL was made';
+COMMENT ON COLUMN cmblock.revocation_status.next_update IS 'until when it is valid';
+COMMENT ON COLUMN cmblock.revocation_status.delta_number IS 'the number of the delta CRL';
+COMMENT ON COLUMN cmblock.revocation_status.delta_this_update IS 'when the delta CRL was made';
+COMMENT ON COLUMN cmblock.revocation_status.delta_next_update IS 'until when it is valid';
+COMMENT ON COLUMN cmblock.revocation_status.source IS 'where the CRL came from';
 
 CREATE FUNCTION cmblock.revocation_status(certificate bytea, at timestamptz DEFAULT now()) RETURNS cmblock.revocation_status
 	AS 'MODULE_PATHNAME', 'cmblock_revocation_status' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
@@ -993,6 +1200,7 @@ COMMENT ON COLUMN cmblock.access_decision.site IS 'the site that decided';
 COMMENT ON COLUMN cmblock.access_decision.assigned_site IS 'the site that the client is assigned to, which alone can block and unblock it';
 COMMENT ON COLUMN cmblock.access_decision.detail IS 'the first reason in words; explain_access has the others';
 COMMENT ON COLUMN cmblock.access_decision.warnings IS 'what an administrator should look at, although it does not refuse';
+COMMENT ON COLUMN cmblock.access_decision.allowed IS 'whether the request may be served';
 
 CREATE FUNCTION cmblock.check_access(client cmblock.smsid DEFAULT NULL, certificate bytea DEFAULT NULL,
 		transport cmblock.transport DEFAULT 'https', request cmblock.request_kind DEFAULT 'policy',
@@ -1060,6 +1268,21 @@ COMMENT ON COLUMN cmblock.crl_source.crl IS 'the last CRL that was taken in, or 
 COMMENT ON COLUMN cmblock.crl_source.scope IS 'the series of that CRL: sources of one series are tried in turn';
 COMMENT ON COLUMN cmblock.crl_source.build_ms IS 'how long it took to verify that CRL, to index and to store it';
 COMMENT ON COLUMN cmblock.crl_source.etag IS 'what the server calls that version, to ask it only for another one';
+COMMENT ON COLUMN cmblock.crl_source.id IS 'its number: the order in which sources are listed';
+COMMENT ON COLUMN cmblock.crl_source.url IS 'http, https or file address';
+COMMENT ON COLUMN cmblock.crl_source.origin IS 'who named this source';
+COMMENT ON COLUMN cmblock.crl_source.added_by IS 'the login role, or worker, that added it';
+COMMENT ON COLUMN cmblock.crl_source.added_at IS 'when it was added';
+COMMENT ON COLUMN cmblock.crl_source.last_attempt IS 'when it was last tried to fetch from here';
+COMMENT ON COLUMN cmblock.crl_source.last_outcome IS 'what came of that';
+COMMENT ON COLUMN cmblock.crl_source.last_success IS 'when a CRL, new or known, was last fetched from here';
+COMMENT ON COLUMN cmblock.crl_source.last_error IS 'what went wrong last';
+COMMENT ON COLUMN cmblock.crl_source.last_error_at IS 'when it went wrong';
+COMMENT ON COLUMN cmblock.crl_source.bytes IS 'the size of what was fetched last';
+COMMENT ON COLUMN cmblock.crl_source.fetch_ms IS 'how long the last fetch took';
+COMMENT ON COLUMN cmblock.crl_source.last_modified IS 'when the server says that version was made, to ask it only for a newer one';
+
+COMMENT ON SEQUENCE cmblock.crl_source_id_seq IS 'numbers of sources';
 
 CREATE FUNCTION cmblock.crl_source_changed() RETURNS trigger
 	AS 'MODULE_PATHNAME', 'cmblock_crl_source_changed' LANGUAGE C;
@@ -1068,6 +1291,7 @@ COMMENT ON FUNCTION cmblock.crl_source_changed() IS 'trigger of crl_source: wake
 CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON cmblock.crl_source
 	FOR EACH STATEMENT EXECUTE FUNCTION cmblock.crl_source_changed();
 ALTER TABLE cmblock.crl_source ENABLE ALWAYS TRIGGER changed;
+COMMENT ON TRIGGER changed ON cmblock.crl_source IS 'wakes the refresher at commit';
 
 CREATE FUNCTION cmblock.add_crl_distribution_point(authority cmblock.thumbprint, url text, delta boolean DEFAULT false) RETURNS void
 	AS 'MODULE_PATHNAME', 'cmblock_add_crl_distribution_point' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
@@ -1159,6 +1383,29 @@ CREATE VIEW cmblock.crl_status AS
 	JOIN cmblock.certificate_authority a ON a.sha256 = j.authority
 	ORDER BY a.subject, j.delta, j.id;
 COMMENT ON VIEW cmblock.crl_status IS 'a row for each source of CRLs, and for each series of CRLs that has none: what is held, how fresh it is, how the last fetch went, and what to do';
+COMMENT ON COLUMN cmblock.crl_status.authority IS 'the CA whose CRLs are meant';
+COMMENT ON COLUMN cmblock.crl_status.kind IS 'base or delta';
+COMMENT ON COLUMN cmblock.crl_status.url IS 'where they are fetched from; null: they are imported by hand';
+COMMENT ON COLUMN cmblock.crl_status.origin IS 'who named this source';
+COMMENT ON COLUMN cmblock.crl_status.state IS 'ok, or what is the matter: see advice';
+COMMENT ON COLUMN cmblock.crl_status.age IS 'time since the CA made what is held';
+COMMENT ON COLUMN cmblock.crl_status.number IS 'the number of the CRL that is held';
+COMMENT ON COLUMN cmblock.crl_status.this_update IS 'when the CA made it';
+COMMENT ON COLUMN cmblock.crl_status.next_publish IS 'when the CA means to publish the next one';
+COMMENT ON COLUMN cmblock.crl_status.next_update IS 'until when it is valid';
+COMMENT ON COLUMN cmblock.crl_status.last_attempt IS 'when it was last tried to fetch one';
+COMMENT ON COLUMN cmblock.crl_status.last_success IS 'when one was last fetched, or imported';
+COMMENT ON COLUMN cmblock.crl_status.failures IS 'attempts in a row that failed';
+COMMENT ON COLUMN cmblock.crl_status.last_error IS 'what went wrong last';
+COMMENT ON COLUMN cmblock.crl_status.last_error_at IS 'when it went wrong';
+COMMENT ON COLUMN cmblock.crl_status.rejected IS 'why the newest one was not taken in';
+COMMENT ON COLUMN cmblock.crl_status.next_attempt IS 'when it is tried again';
+COMMENT ON COLUMN cmblock.crl_status.entries IS 'how many certificates it lists';
+COMMENT ON COLUMN cmblock.crl_status.bytes IS 'its size';
+COMMENT ON COLUMN cmblock.crl_status.fetch_ms IS 'how long the last fetch took';
+COMMENT ON COLUMN cmblock.crl_status.build_ms IS 'how long it took to verify, to index and to store';
+COMMENT ON COLUMN cmblock.crl_status.partition IS 'what of the issuer''s certificates it covers; null: all';
+COMMENT ON COLUMN cmblock.crl_status.advice IS 'what to do';
 
 -- ---------------------------------------------------------------------------------------------
 -- What an administrator reads
@@ -1171,6 +1418,15 @@ CREATE VIEW cmblock.blocked_client AS
 	WHERE c.blocked
 	ORDER BY c.block_changed_at DESC;
 COMMENT ON VIEW cmblock.blocked_client IS 'the blocked clients of the hierarchy, the latest first; deleted ones stay blocked';
+COMMENT ON COLUMN cmblock.blocked_client.client IS 'the identity of the client';
+COMMENT ON COLUMN cmblock.blocked_client.name IS 'its name';
+COMMENT ON COLUMN cmblock.blocked_client.kind IS 'what kind of device it is';
+COMMENT ON COLUMN cmblock.blocked_client.assigned_site IS 'the primary site that can unblock it';
+COMMENT ON COLUMN cmblock.blocked_client.blocked_at IS 'since when it is blocked';
+COMMENT ON COLUMN cmblock.blocked_client.blocked_by IS 'the login role that blocked it';
+COMMENT ON COLUMN cmblock.blocked_client.reason IS 'why';
+COMMENT ON COLUMN cmblock.blocked_client.ticket IS 'the ticket under which that was done';
+COMMENT ON COLUMN cmblock.blocked_client.deleted_at IS 'since when it is deleted; it stays blocked';
 
 CREATE VIEW cmblock.blocked_certificate AS
 	SELECT x.sha256 AS certificate, x.type, x.subject, x.client, x.assigned_site, x.block_changed_at AS blocked_at,
@@ -1179,6 +1435,17 @@ CREATE VIEW cmblock.blocked_certificate AS
 	WHERE x.blocked
 	ORDER BY x.block_changed_at DESC;
 COMMENT ON VIEW cmblock.blocked_certificate IS 'the blocked certificates of the hierarchy, the latest first';
+COMMENT ON COLUMN cmblock.blocked_certificate.certificate IS 'its SHA-256 thumbprint';
+COMMENT ON COLUMN cmblock.blocked_certificate.type IS 'what the certificate is for';
+COMMENT ON COLUMN cmblock.blocked_certificate.subject IS 'the name of its subject';
+COMMENT ON COLUMN cmblock.blocked_certificate.client IS 'the client that it is of';
+COMMENT ON COLUMN cmblock.blocked_certificate.assigned_site IS 'the primary site that can unblock it';
+COMMENT ON COLUMN cmblock.blocked_certificate.blocked_at IS 'since when it is blocked';
+COMMENT ON COLUMN cmblock.blocked_certificate.blocked_by IS 'the login role that blocked it';
+COMMENT ON COLUMN cmblock.blocked_certificate.reason IS 'why';
+COMMENT ON COLUMN cmblock.blocked_certificate.ticket IS 'the ticket under which that was done';
+COMMENT ON COLUMN cmblock.blocked_certificate.not_after IS 'the end of its validity';
+COMMENT ON COLUMN cmblock.blocked_certificate.deleted_at IS 'since when it is deleted; it stays blocked';
 
 CREATE VIEW cmblock.block_history AS
 	SELECT e.at, e.actor, e.action, coalesce(c.name, x.subject) AS name, e.client, e.certificate, e.reason, e.ticket,
@@ -1188,6 +1455,19 @@ CREATE VIEW cmblock.block_history AS
 	LEFT JOIN cmblock.certificate x ON x.sha256 = e.certificate
 	ORDER BY e.id DESC;
 COMMENT ON VIEW cmblock.block_history IS 'who blocked, unblocked, reassigned or deleted what at this site, the latest first';
+COMMENT ON COLUMN cmblock.block_history.at IS 'when the transaction that did it began';
+COMMENT ON COLUMN cmblock.block_history.actor IS 'the login role that did it';
+COMMENT ON COLUMN cmblock.block_history.action IS 'what was done';
+COMMENT ON COLUMN cmblock.block_history.name IS 'the name of the client, or the subject of the certificate';
+COMMENT ON COLUMN cmblock.block_history.client IS 'to which client';
+COMMENT ON COLUMN cmblock.block_history.certificate IS 'to which certificate';
+COMMENT ON COLUMN cmblock.block_history.reason IS 'why';
+COMMENT ON COLUMN cmblock.block_history.ticket IS 'the ticket under which it was done';
+COMMENT ON COLUMN cmblock.block_history.site IS 'the site at which it was done';
+COMMENT ON COLUMN cmblock.block_history.to_site IS 'the site that it was handed to';
+COMMENT ON COLUMN cmblock.block_history.client_address IS 'the address that the session came from';
+COMMENT ON COLUMN cmblock.block_history.application_name IS 'the program, as it called itself';
+COMMENT ON COLUMN cmblock.block_history.id IS 'place in the chain';
 
 CREATE VIEW cmblock.suspected_rejoin AS
 	WITH resemblance (blocked, suspect, evidence) AS (
@@ -1216,6 +1496,15 @@ CREATE VIEW cmblock.suspected_rejoin AS
 	GROUP BY s.smsid, b.smsid
 	ORDER BY s.registered_at DESC;
 COMMENT ON VIEW cmblock.suspected_rejoin IS 'clients that look like a blocked client coming back, with the evidence';
+COMMENT ON COLUMN cmblock.suspected_rejoin.registered_at IS 'when the suspect was registered';
+COMMENT ON COLUMN cmblock.suspected_rejoin.client IS 'the suspect';
+COMMENT ON COLUMN cmblock.suspected_rejoin.name IS 'its name';
+COMMENT ON COLUMN cmblock.suspected_rejoin.assigned_site IS 'the primary site that can block it';
+COMMENT ON COLUMN cmblock.suspected_rejoin.evidence IS 'what it has in common with the blocked client';
+COMMENT ON COLUMN cmblock.suspected_rejoin.blocked_client IS 'the blocked client';
+COMMENT ON COLUMN cmblock.suspected_rejoin.blocked_name IS 'the name of the blocked client';
+COMMENT ON COLUMN cmblock.suspected_rejoin.blocked_at IS 'since when that is blocked';
+COMMENT ON COLUMN cmblock.suspected_rejoin.registered_after_block IS 'the suspect was registered after that';
 
 -- ---------------------------------------------------------------------------------------------
 -- Replication
@@ -1256,6 +1545,20 @@ COMMENT ON COLUMN cmblock.replication_link.server IS 'the foreign server to send
 COMMENT ON COLUMN cmblock.replication_link.peer_role IS 'the login role under which the neighbour calls; null: it may not';
 COMMENT ON COLUMN cmblock.replication_link.resend_requested IS 'reinitialize_link was called then: the next round sends everything anew';
 COMMENT ON COLUMN cmblock.replication_link.acknowledged IS 'what the neighbour was last known to have: for people, the neighbour''s own record decides';
+COMMENT ON COLUMN cmblock.replication_link.neighbour IS 'the neighbour site';
+COMMENT ON COLUMN cmblock.replication_link.paused IS 'nothing is sent until resume_link';
+COMMENT ON COLUMN cmblock.replication_link.state IS 'how well sending goes';
+COMMENT ON COLUMN cmblock.replication_link.failures IS 'attempts in a row that failed';
+COMMENT ON COLUMN cmblock.replication_link.last_error IS 'what went wrong last';
+COMMENT ON COLUMN cmblock.replication_link.last_error_sqlstate IS 'SQLSTATE of that';
+COMMENT ON COLUMN cmblock.replication_link.last_error_at IS 'when it went wrong';
+COMMENT ON COLUMN cmblock.replication_link.next_retry_at IS 'when it is tried again';
+COMMENT ON COLUMN cmblock.replication_link.last_success_at IS 'when the neighbour last took something in';
+COMMENT ON COLUMN cmblock.replication_link.rows_sent IS 'rows sent since the link was made';
+COMMENT ON COLUMN cmblock.replication_link.batches_sent IS 'batches sent since then';
+COMMENT ON COLUMN cmblock.replication_link.bytes_sent IS 'octets sent since then';
+COMMENT ON COLUMN cmblock.replication_link.linked_by IS 'the login role that made the link';
+COMMENT ON COLUMN cmblock.replication_link.linked_at IS 'when the link was made';
 
 CREATE TABLE cmblock.replication_cursor (
 	neighbour        cmblock.site_code PRIMARY KEY,
@@ -1270,6 +1573,10 @@ COMMENT ON TABLE cmblock.replication_cursor IS 'what has been received from each
 COMMENT ON COLUMN cmblock.replication_cursor.incarnation IS 'the neighbour''s cluster, timeline and database: the snapshot means nothing in another';
 COMMENT ON COLUMN cmblock.replication_cursor.snapshot IS 'everything visible in this snapshot of the neighbour is here';
 COMMENT ON COLUMN cmblock.replication_cursor.rows_ignored IS 'rows that were not newer than what was here already';
+COMMENT ON COLUMN cmblock.replication_cursor.neighbour IS 'the neighbour site that sends';
+COMMENT ON COLUMN cmblock.replication_cursor.received_at IS 'when the last batch was taken in';
+COMMENT ON COLUMN cmblock.replication_cursor.rows_received IS 'rows that it sent';
+COMMENT ON COLUMN cmblock.replication_cursor.batches_received IS 'batches that it sent';
 
 CREATE FUNCTION cmblock.link_site(neighbour cmblock.site_code, server name) RETURNS void
 	AS 'MODULE_PATHNAME', 'cmblock_link_site' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
@@ -1418,6 +1725,27 @@ CREATE VIEW cmblock.replication_status AS
 	CROSS JOIN cmblock.this_site t
 	ORDER BY 1, 3 DESC;
 COMMENT ON VIEW cmblock.replication_status IS 'the links of this site: what is sent and received, how far behind, and why';
+COMMENT ON COLUMN cmblock.replication_status.neighbour IS 'the neighbour site';
+COMMENT ON COLUMN cmblock.replication_status.direction IS 'up: towards the central site; down: away from it';
+COMMENT ON COLUMN cmblock.replication_status.flow IS 'send or receive: a link has a row for each';
+COMMENT ON COLUMN cmblock.replication_status.state IS 'active, degraded after 12 failures in a row, failed after 24; null for receive';
+COMMENT ON COLUMN cmblock.replication_status.lag_rows IS 'rows that the neighbour does not have yet';
+COMMENT ON COLUMN cmblock.replication_status.lag_seconds IS 'for how long the oldest of them waits';
+COMMENT ON COLUMN cmblock.replication_status.last_error IS 'what went wrong last';
+COMMENT ON COLUMN cmblock.replication_status.last_error_sqlstate IS 'SQLSTATE of that';
+COMMENT ON COLUMN cmblock.replication_status.last_error_at IS 'when it went wrong';
+COMMENT ON COLUMN cmblock.replication_status.failures IS 'attempts in a row that failed';
+COMMENT ON COLUMN cmblock.replication_status.next_retry_at IS 'when it is tried again';
+COMMENT ON COLUMN cmblock.replication_status.last_success_at IS 'when rows last went over';
+COMMENT ON COLUMN cmblock.replication_status.paused IS 'nothing is sent until resume_link';
+COMMENT ON COLUMN cmblock.replication_status.rows IS 'rows that went over';
+COMMENT ON COLUMN cmblock.replication_status.batches IS 'batches that went over';
+COMMENT ON COLUMN cmblock.replication_status.bytes IS 'octets that were sent';
+COMMENT ON COLUMN cmblock.replication_status.server IS 'the foreign server with the address of the neighbour';
+COMMENT ON COLUMN cmblock.replication_status.peer_role IS 'the role that the neighbour logs in as';
+COMMENT ON COLUMN cmblock.replication_status.advice IS 'what to do';
+COMMENT ON COLUMN cmblock.replication_status.phase IS 'what the replicator is doing for this link';
+COMMENT ON COLUMN cmblock.replication_status.rows_under_way IS 'rows of the present round that are sent so far';
 
 -- ---------------------------------------------------------------------------------------------
 -- CRL cache
@@ -1441,10 +1769,32 @@ COMMENT ON FUNCTION cmblock.crl_cache_totals IS 'the rows of view crl_cache_tota
 CREATE VIEW cmblock.crl_cache AS
 	SELECT * FROM cmblock.crl_cache_entries() ORDER BY place DESC, last_used DESC;
 COMMENT ON VIEW cmblock.crl_cache IS 'the CRLs held in memory: shared by all sessions, and local to this one';
+COMMENT ON COLUMN cmblock.crl_cache.place IS 'shared by all sessions, or local to this one';
+COMMENT ON COLUMN cmblock.crl_cache.sha256 IS 'SHA-256 of the CRL''s DER';
+COMMENT ON COLUMN cmblock.crl_cache.state IS 'ready, or being built';
+COMMENT ON COLUMN cmblock.crl_cache.issuer IS 'the name that the CRL was issued under';
+COMMENT ON COLUMN cmblock.crl_cache.entries IS 'how many certificates it lists';
+COMMENT ON COLUMN cmblock.crl_cache.bytes IS 'the memory that it takes';
+COMMENT ON COLUMN cmblock.crl_cache.hits IS 'how often it was found here';
+COMMENT ON COLUMN cmblock.crl_cache.builds IS 'how often it was put here';
+COMMENT ON COLUMN cmblock.crl_cache.build_ms IS 'how long that took the last time';
+COMMENT ON COLUMN cmblock.crl_cache.pins IS 'sessions that are reading it now';
+COMMENT ON COLUMN cmblock.crl_cache.built_at IS 'when it was put here';
+COMMENT ON COLUMN cmblock.crl_cache.last_used IS 'when it was last asked for';
 
 CREATE VIEW cmblock.crl_cache_total AS
 	SELECT * FROM cmblock.crl_cache_totals();
 COMMENT ON VIEW cmblock.crl_cache_total IS 'the memory for CRLs: its size, and what happened in it since the server (or this session) started';
+COMMENT ON COLUMN cmblock.crl_cache_total.place IS 'shared by all sessions, or local to this one';
+COMMENT ON COLUMN cmblock.crl_cache_total.size IS 'the memory there is';
+COMMENT ON COLUMN cmblock.crl_cache_total.used IS 'the memory in use';
+COMMENT ON COLUMN cmblock.crl_cache_total.hits IS 'how often a CRL was found here';
+COMMENT ON COLUMN cmblock.crl_cache_total.builds IS 'how often one was put here';
+COMMENT ON COLUMN cmblock.crl_cache_total.build_ms IS 'how long that took in all';
+COMMENT ON COLUMN cmblock.crl_cache_total.evictions IS 'how often one had to make room';
+COMMENT ON COLUMN cmblock.crl_cache_total.failed_builds IS 'how often one could not be put here';
+COMMENT ON COLUMN cmblock.crl_cache_total.waits IS 'how often a session waited for another that was putting it here';
+COMMENT ON COLUMN cmblock.crl_cache_total.no_room IS 'how often there was no room';
 
 CREATE VIEW cmblock.blocked_not_revoked AS
 	SELECT x.sha256 AS certificate, x.type, x.subject, x.issuer, x.serial, x.client, c.name, x.assigned_site,
@@ -1457,6 +1807,20 @@ CREATE VIEW cmblock.blocked_not_revoked AS
 	WHERE (x.blocked OR c.blocked) AND NOT x.self_signed AND x.not_after > now() AND s.status <> 'revoked'
 	ORDER BY 9 DESC;
 COMMENT ON VIEW cmblock.blocked_not_revoked IS 'blocked certificates, and those of blocked clients, that no CRL revokes: what to ask the PKI administrators for';
+COMMENT ON COLUMN cmblock.blocked_not_revoked.certificate IS 'its SHA-256 thumbprint';
+COMMENT ON COLUMN cmblock.blocked_not_revoked.type IS 'what the certificate is for';
+COMMENT ON COLUMN cmblock.blocked_not_revoked.subject IS 'the name of its subject';
+COMMENT ON COLUMN cmblock.blocked_not_revoked.issuer IS 'the CA to ask';
+COMMENT ON COLUMN cmblock.blocked_not_revoked.serial IS 'the serial number to name there';
+COMMENT ON COLUMN cmblock.blocked_not_revoked.client IS 'the client that it is of';
+COMMENT ON COLUMN cmblock.blocked_not_revoked.name IS 'the name of that client';
+COMMENT ON COLUMN cmblock.blocked_not_revoked.assigned_site IS 'the primary site that it is assigned to';
+COMMENT ON COLUMN cmblock.blocked_not_revoked.blocked_at IS 'since when it, or its client, is blocked';
+COMMENT ON COLUMN cmblock.blocked_not_revoked.blocked_by IS 'the login role that did that';
+COMMENT ON COLUMN cmblock.blocked_not_revoked.status IS 'what is known of its revocation';
+COMMENT ON COLUMN cmblock.blocked_not_revoked.reason IS 'why that is not known';
+COMMENT ON COLUMN cmblock.blocked_not_revoked.detail IS 'the reason in a sentence';
+COMMENT ON COLUMN cmblock.blocked_not_revoked.not_after IS 'the end of its validity';
 
 CREATE VIEW cmblock.revoked_not_blocked AS
 	SELECT x.sha256 AS certificate, x.type, x.subject, x.issuer, x.serial, x.client, c.name, x.assigned_site,
@@ -1468,6 +1832,19 @@ CREATE VIEW cmblock.revoked_not_blocked AS
 	  AND s.status = 'revoked'
 	ORDER BY s.revoked_at DESC;
 COMMENT ON VIEW cmblock.revoked_not_blocked IS 'certificates that are revoked, while neither they nor their clients are blocked: a client with another certificate still gets in';
+COMMENT ON COLUMN cmblock.revoked_not_blocked.certificate IS 'its SHA-256 thumbprint';
+COMMENT ON COLUMN cmblock.revoked_not_blocked.type IS 'what the certificate is for';
+COMMENT ON COLUMN cmblock.revoked_not_blocked.subject IS 'the name of its subject';
+COMMENT ON COLUMN cmblock.revoked_not_blocked.issuer IS 'the CA that revoked it';
+COMMENT ON COLUMN cmblock.revoked_not_blocked.serial IS 'its serial number';
+COMMENT ON COLUMN cmblock.revoked_not_blocked.client IS 'the client that it is of';
+COMMENT ON COLUMN cmblock.revoked_not_blocked.name IS 'the name of that client';
+COMMENT ON COLUMN cmblock.revoked_not_blocked.assigned_site IS 'the primary site that can block it';
+COMMENT ON COLUMN cmblock.revoked_not_blocked.reason IS 'why it counts as revoked';
+COMMENT ON COLUMN cmblock.revoked_not_blocked.detail IS 'the reason in a sentence';
+COMMENT ON COLUMN cmblock.revoked_not_blocked.revoked_at IS 'since when it is revoked, as the CRL says';
+COMMENT ON COLUMN cmblock.revoked_not_blocked.revocation_reason IS 'why the CA revoked it, as the CRL says';
+COMMENT ON COLUMN cmblock.revoked_not_blocked.not_after IS 'the end of its validity';
 
 -- ---------------------------------------------------------------------------------------------
 -- Privileges: PUBLIC has none, but for the data types' own functions, which touch no data
