@@ -42,6 +42,7 @@
 #include "batch.h"
 #include "call.h"
 #include "catalog.h"
+#include "compat.h"
 #include "guard.h"
 #include "incarnation.h"
 #include "neighbour.h"
@@ -166,7 +167,7 @@ begin_table(Target *target, BatchTable table)
 	target->info = makeNode(ResultRelInfo);
 	InitResultRelInfo(target->info, target->relation, 0, NULL, 0);
 	ExecOpenIndices(target->info, false);
-	EvalPlanQualInit(&target->epq, target->estate, NULL, NIL, -1);
+	cmblock_evalplanqual_init(&target->epq, target->estate);
 	target->sent = ExecInitExtraTupleSlot(target->estate, desc, &TTSOpsVirtual);
 	target->local = table_slot_create(target->relation, &target->estate->es_tupleTable);
 	AfterTriggerBeginQuery();

@@ -25,6 +25,13 @@
 #define cmblock_server_usage(oid, role) pg_foreign_server_aclcheck(oid, role, ACL_USAGE)
 #endif
 
+/* Since 16 the executor asks which relations a plan changes; ours has no plan. */
+#if PG_VERSION_NUM >= 160000
+#define cmblock_evalplanqual_init(epq, estate) EvalPlanQualInit(epq, estate, NULL, NIL, -1, NIL)
+#else
+#define cmblock_evalplanqual_init(epq, estate) EvalPlanQualInit(epq, estate, NULL, NIL, -1)
+#endif
+
 /* Since 17 a set of wait events belongs to a resource owner; ours outlives transactions. */
 #if PG_VERSION_NUM >= 170000
 #define cmblock_create_wait_set(events) CreateWaitEventSet(NULL, events)
