@@ -55,15 +55,22 @@ check_proxy(char **value, void **extra, GucSource source)
 			"A proxy with a user name and password is not supported: settings can be read by everyone.");
 		return false;
 	}
+	if ((*value)[0] == '\0')
+		return true;
+	if (cmblock_url_problem(*value, strlen(*value)) || cmblock_url_scheme(*value) == URL_FILE)
+	{
+		GUC_check_errdetail("It has to be an address such as http://proxy.example.com:3128, or empty.");
+		return false;
+	}
 	return true;
 }
 
 static bool
-check_directory(char **value, void **extra, GucSource source)
+check_path(char **value, void **extra, GucSource source)
 {
 	if ((*value)[0] != '\0' && (*value)[0] != '/')
 	{
-		GUC_check_errdetail("The directory must be an absolute path.");
+		GUC_check_errdetail("It has to be an absolute path, or empty.");
 		return false;
 	}
 	return true;
@@ -91,12 +98,12 @@ cmblock_crl_source_define_settings(void)
 		"cmblock.crl_tls_ca_file", "The CAs whose https servers are trusted when CRLs are fetched.",
 		"A PEM file; empty: those that the operating system trusts. CRLs are signed, whatever "
 		"server they come from.",
-		&cmblock_crl_tls_ca_file, "", PGC_SIGHUP, 0, check_directory, NULL, NULL);
+		&cmblock_crl_tls_ca_file, "", PGC_SIGHUP, 0, check_path, NULL, NULL);
 	DefineCustomStringVariable(
 		"cmblock.crl_file_directory", "The directory below which file addresses may lead.",
 		"Empty: file addresses are refused. PKI administrators choose the addresses and are no "
 		"superusers, so the directory should hold CRLs and nothing else.",
-		&cmblock_crl_file_directory, "", PGC_SIGHUP, 0, check_directory, NULL, NULL);
+		&cmblock_crl_file_directory, "", PGC_SIGHUP, 0, check_path, NULL, NULL);
 }
 
 /* ---------- commands ---------- */

@@ -136,6 +136,10 @@ is($server->requests(qr{/plain/}), 0, 'whatever no_proxy says');
 set(crl_proxy => '');
 sql_fails($node, "ALTER SYSTEM SET cmblock.crl_proxy = 'http://user:secret\@proxy:1'", '22023', qr/can be read by everyone/,
 	'a proxy with a password is refused');
+sql_fails($node, "ALTER SYSTEM SET cmblock.crl_proxy = 'proxy:3128'", '22023', qr/It has to be an address such as/,
+	'and one that is no address');
+sql_fails($node, "ALTER SYSTEM SET cmblock.crl_file_directory = 'crls'", '22023', qr/It has to be an absolute path/,
+	'so is a relative path');
 
 # ---------------------------------------------------------------------------------------------
 # https
