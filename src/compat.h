@@ -39,6 +39,11 @@
 #define cmblock_create_wait_set(events) CreateWaitEventSet(TopMemoryContext, events)
 #endif
 
+/* Since 18 this comes before the declaration; the older attribute may stand there, too. */
+#ifndef pg_noreturn
+#define pg_noreturn pg_attribute_noreturn()
+#endif
+
 /* Since 18 an index scan can be instrumented. */
 #if PG_VERSION_NUM >= 180000
 #define cmblock_index_beginscan(table, index, snapshot, keys, orders)                                        \

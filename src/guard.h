@@ -12,6 +12,7 @@
 #include "access/htup.h"
 #include "utils/relcache.h"
 
+#include "compat.h"
 #include "types.h"
 
 typedef enum WriterKind
@@ -48,6 +49,6 @@ extern Writer cmblock_set_writer(Writer writer);
 extern void cmblock_require_assigned_here(SiteCode assigned, const char *what);
 
 /* The error for a block of an ISV-proxied client. */
-extern void cmblock_refuse_isv_proxied(const char *what) pg_attribute_noreturn();
+pg_noreturn extern void cmblock_refuse_isv_proxied(const char *what);
 
 #endif

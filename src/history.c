@@ -42,6 +42,7 @@
 #include "utils/timestamp.h"
 
 #include "catalog.h"
+#include "compat.h"
 #include "guard.h"
 #include "scan.h"
 #include "site.h"
@@ -174,7 +175,7 @@ read_chain_end(Relation history)
 	/* After an aborted subtransaction: what this very command wrote before it must be seen, too. */
 	CommandCounterIncrement();
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	scan = index_beginscan(history, index, snapshot, 0, 0);
+	scan = cmblock_index_beginscan(history, index, snapshot, 0, 0);
 	memset(&chain_end, 0, sizeof(chain_end));
 	index_rescan(scan, NULL, 0, NULL, 0);
 	if (index_getnext_slot(scan, BackwardScanDirection, slot))
@@ -409,7 +410,7 @@ cmblock_verify_block_history(PG_FUNCTION_ARGS)
 	Relation history = table_open(cmblock_relation(REL_BLOCK_EVENT), AccessShareLock);
 	Relation index = index_open(cmblock_relation(IDX_BLOCK_EVENT_ID), AccessShareLock);
 	TupleTableSlot *slot = table_slot_create(history, NULL);
-	IndexScanDesc scan = index_beginscan(history, index, GetActiveSnapshot(), 0, 0);
+	IndexScanDesc scan = cmblock_index_beginscan(history, index, GetActiveSnapshot(), 0, 0);
 	MemoryContext per_event =
 		AllocSetContextCreate(CurrentMemoryContext, "block event", ALLOCSET_DEFAULT_SIZES);
 	TupleDesc result;

@@ -242,7 +242,7 @@ cmblock_setup_site(PG_FUNCTION_ARGS)
 {
 	const SiteIdentity *here;
 	SiteCode code;
-	SiteCode parent = PG_ARGISNULL(3) ? NO_SITE : PG_GETARG_SITE_CODE(3);
+	volatile SiteCode parent = PG_ARGISNULL(3) ? NO_SITE : PG_GETARG_SITE_CODE(3);
 	SiteKind kind;
 	Writer before;
 

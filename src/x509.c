@@ -245,7 +245,7 @@ char *
 cmblock_name_text(const unsigned char *der, size_t length)
 {
 	X509_NAME *name = length <= LONG_MAX ? d2i_X509_NAME(NULL, &der, (long) length) : NULL;
-	char *text;
+	char *volatile text;
 
 	ERR_clear_error();
 	if (!name)
