@@ -513,6 +513,8 @@ CREATE TABLE cmblock.this_site (
 	parent      cmblock.site_code,
 	set_up_by   text NOT NULL,
 	set_up_at   timestamptz NOT NULL,
+	incarnation text,
+	restored_at timestamptz,
 	CHECK (CASE kind
 	           WHEN 'central' THEN parent IS NULL
 	           WHEN 'secondary' THEN parent IS NOT NULL
@@ -527,6 +529,8 @@ COMMENT ON COLUMN cmblock.this_site.hierarchy IS 'the identity of the hierarchy:
 COMMENT ON COLUMN cmblock.this_site.parent IS 'the site above this one; null at the top';
 COMMENT ON COLUMN cmblock.this_site.set_up_by IS 'the login role that called setup_site';
 COMMENT ON COLUMN cmblock.this_site.set_up_at IS 'when setup_site was called';
+COMMENT ON COLUMN cmblock.this_site.incarnation IS 'cluster, timeline and database that it last ran as: another one was restored from somewhere';
+COMMENT ON COLUMN cmblock.this_site.restored_at IS 'when it was noticed that the database was set back; null again once it has compared with its neighbours';
 
 CREATE TABLE cmblock.site (
 	code        cmblock.site_code PRIMARY KEY,
@@ -674,7 +678,7 @@ COMMENT ON COLUMN cmblock.certificate.change_xid IS 'the transaction that wrote 
 COMMENT ON COLUMN cmblock.certificate.changed_by IS 'the login role that wrote this version, at the origin site';
 COMMENT ON COLUMN cmblock.certificate.changed_at IS 'when this version was written, at the origin site';
 
-CREATE TYPE cmblock.block_action AS ENUM ('blocked', 'unblocked', 'reassigned', 'deleted');
+CREATE TYPE cmblock.block_action AS ENUM ('blocked', 'unblocked', 'reassigned', 'deleted', 'recovered', 'conflict', 'seized');
 COMMENT ON TYPE cmblock.block_action IS 'what a row of block_event records';
 
 CREATE TABLE cmblock.block_event (
@@ -1537,6 +1541,14 @@ CREATE TABLE cmblock.replication_link (
 	rows_sent           bigint NOT NULL DEFAULT 0,
 	batches_sent        bigint NOT NULL DEFAULT 0,
 	bytes_sent          bigint NOT NULL DEFAULT 0,
+	compared_at         timestamptz,
+	compared_rows       bigint,
+	compared_different  bigint,
+	compared_sent       bigint,
+	compared_taken      bigint,
+	compared_conflicts  bigint,
+	compared_unrepaired bigint,
+	compared_examples   text[],
 	linked_by           text NOT NULL DEFAULT session_user,
 	linked_at           timestamptz NOT NULL DEFAULT statement_timestamp()
 );
@@ -1544,6 +1556,14 @@ COMMENT ON TABLE cmblock.replication_link IS 'the neighbours: whom this site sen
 COMMENT ON COLUMN cmblock.replication_link.server IS 'the foreign server to send to; null: nothing is sent';
 COMMENT ON COLUMN cmblock.replication_link.peer_role IS 'the login role under which the neighbour calls; null: it may not';
 COMMENT ON COLUMN cmblock.replication_link.resend_requested IS 'reinitialize_link was called then: the next round sends everything anew';
+COMMENT ON COLUMN cmblock.replication_link.compared_at IS 'when the last comparison with the neighbour began; what follows is what came of it, as compare_site returns it';
+COMMENT ON COLUMN cmblock.replication_link.compared_rows IS 'rows of this site that were compared';
+COMMENT ON COLUMN cmblock.replication_link.compared_different IS 'rows that differed';
+COMMENT ON COLUMN cmblock.replication_link.compared_sent IS 'those of them that were sent to the neighbour';
+COMMENT ON COLUMN cmblock.replication_link.compared_taken IS 'those that were taken from the neighbour';
+COMMENT ON COLUMN cmblock.replication_link.compared_conflicts IS 'those that both sides had changed';
+COMMENT ON COLUMN cmblock.replication_link.compared_unrepaired IS 'those that neither side may decide';
+COMMENT ON COLUMN cmblock.replication_link.compared_examples IS 'some of the rows that differed, in words';
 COMMENT ON COLUMN cmblock.replication_link.acknowledged IS 'what the neighbour was last known to have: for people, the neighbour''s own record decides';
 COMMENT ON COLUMN cmblock.replication_link.neighbour IS 'the neighbour site';
 COMMENT ON COLUMN cmblock.replication_link.paused IS 'nothing is sent until resume_link';
@@ -1564,19 +1584,39 @@ CREATE TABLE cmblock.replication_cursor (
 	neighbour        cmblock.site_code PRIMARY KEY,
 	incarnation      text NOT NULL,
 	snapshot         pg_snapshot,
+	position         pg_lsn,
 	received_at      timestamptz NOT NULL,
 	rows_received    bigint NOT NULL,
 	rows_ignored     bigint NOT NULL,
 	batches_received bigint NOT NULL
 );
 COMMENT ON TABLE cmblock.replication_cursor IS 'what has been received from each neighbour';
-COMMENT ON COLUMN cmblock.replication_cursor.incarnation IS 'the neighbour''s cluster, timeline and database: the snapshot means nothing in another';
+COMMENT ON COLUMN cmblock.replication_cursor.incarnation IS 'the neighbour''s cluster, timeline and database, and the start of its server: the snapshot means nothing in another life of it';
+COMMENT ON COLUMN cmblock.replication_cursor.position IS 'where the neighbour''s WAL was when the snapshot was taken';
 COMMENT ON COLUMN cmblock.replication_cursor.snapshot IS 'everything visible in this snapshot of the neighbour is here';
 COMMENT ON COLUMN cmblock.replication_cursor.rows_ignored IS 'rows that were not newer than what was here already';
 COMMENT ON COLUMN cmblock.replication_cursor.neighbour IS 'the neighbour site that sends';
 COMMENT ON COLUMN cmblock.replication_cursor.received_at IS 'when the last batch was taken in';
 COMMENT ON COLUMN cmblock.replication_cursor.rows_received IS 'rows that it sent';
 COMMENT ON COLUMN cmblock.replication_cursor.batches_received IS 'batches that it sent';
+
+CREATE TABLE cmblock.site_run (
+	number      bigint PRIMARY KEY,
+	incarnation text NOT NULL,
+	token       text NOT NULL,
+	began       pg_lsn NOT NULL,
+	noted_at    timestamptz NOT NULL
+);
+COMMENT ON TABLE cmblock.site_run IS 'the starts of this site''s server: a neighbour''s cursor names the one it was made in, so that a database that was set back is noticed';
+COMMENT ON COLUMN cmblock.site_run.number IS 'which start, counted from 1';
+COMMENT ON COLUMN cmblock.site_run.incarnation IS 'cluster, timeline and database';
+COMMENT ON COLUMN cmblock.site_run.token IS 'random, so that two starts with the same number are told apart';
+COMMENT ON COLUMN cmblock.site_run.noted_at IS 'when the replicator noted it';
+COMMENT ON COLUMN cmblock.site_run.began IS 'where in the WAL it began, or earlier: no commit of a run before it that is here lies behind';
+
+CREATE FUNCTION cmblock.accept_restored_state() RETURNS void
+	AS 'MODULE_PATHNAME', 'cmblock_accept_restored_state' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION cmblock.accept_restored_state IS 'lets a site that was restored be changed before it has compared with its neighbours';
 
 CREATE FUNCTION cmblock.link_site(neighbour cmblock.site_code, server name) RETURNS void
 	AS 'MODULE_PATHNAME', 'cmblock_link_site' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
@@ -1602,15 +1642,23 @@ CREATE FUNCTION cmblock.resume_link(neighbour cmblock.site_code) RETURNS void
 	AS 'MODULE_PATHNAME', 'cmblock_resume_link' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION cmblock.resume_link IS 'sends to a paused neighbour again; what it missed goes first';
 
+CREATE FUNCTION cmblock.compare_site(site cmblock.site_code, OUT neighbour cmblock.site_code, OUT equal boolean, OUT rows bigint, OUT different bigint,
+		OUT sent bigint, OUT taken bigint, OUT conflicts bigint, OUT unrepaired bigint, OUT examples text[], OUT compared_at timestamptz)
+	RETURNS record
+	AS 'MODULE_PATHNAME', 'cmblock_compare_site' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION cmblock.compare_site IS 'compares this site''s rows with those of a neighbour that it sends to, and repairs what differs';
+
 -- The calls of the protocol (docs/protocol.md). Only the role that accept_link named gets an answer.
 CREATE FUNCTION cmblock.open_link(protocol integer, hierarchy uuid, sender cmblock.site_code, receiver cmblock.site_code,
-		incarnation text, OUT protocol_spoken integer, OUT receiver_incarnation text, OUT cursor pg_snapshot)
+		incarnation text, OUT protocol_spoken integer, OUT receiver_incarnation text, OUT cursor pg_snapshot,
+		OUT cursor_incarnation text, OUT cursor_position pg_lsn)
 	RETURNS record
 	AS 'MODULE_PATHNAME', 'cmblock_open_link' LANGUAGE C STABLE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION cmblock.open_link IS 'called by a neighbour: who is calling, and up to where have I received?';
 
 CREATE FUNCTION cmblock.apply_changes(protocol integer, hierarchy uuid, sender cmblock.site_code, receiver cmblock.site_code,
-		incarnation text, changes bytea, cursor pg_snapshot DEFAULT NULL, OUT applied bigint, OUT ignored bigint)
+		incarnation text, changes bytea, cursor pg_snapshot DEFAULT NULL, "position" pg_lsn DEFAULT NULL,
+		repair boolean DEFAULT false, OUT applied bigint, OUT ignored bigint)
 	RETURNS record
 	AS 'MODULE_PATHNAME', 'cmblock_apply_changes' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION cmblock.apply_changes IS 'called by a neighbour: takes in a batch of rows, all or none';
@@ -1641,6 +1689,17 @@ CREATE FUNCTION cmblock.wait_for_enforcement(client cmblock.smsid, timeout inter
 		sites cmblock.site_code[] DEFAULT NULL) RETURNS timestamptz
 	AS 'MODULE_PATHNAME', 'cmblock_wait_for_enforcement' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION cmblock.wait_for_enforcement IS 'waits until all sites, or those named, have the current state of a client; returns the time from which on that is certain';
+
+CREATE FUNCTION cmblock.compare_rows(protocol integer, hierarchy uuid, sender cmblock.site_code, receiver cmblock.site_code,
+		incarnation text, relation text, after bytea, upto bytea, rows bigint, digest bigint, OUT entries bytea, OUT reached bytea)
+	RETURNS record
+	AS 'MODULE_PATHNAME', 'cmblock_compare_rows' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off;
+COMMENT ON FUNCTION cmblock.compare_rows IS 'called by a neighbour: is this range of rows the same here? If not, what is it?';
+
+CREATE FUNCTION cmblock.fetch_rows(protocol integer, hierarchy uuid, sender cmblock.site_code, receiver cmblock.site_code,
+		incarnation text, relation text, keys bytea) RETURNS bytea
+	AS 'MODULE_PATHNAME', 'cmblock_fetch_rows' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
+COMMENT ON FUNCTION cmblock.fetch_rows IS 'called by a neighbour: these rows as they are here';
 
 CREATE FUNCTION cmblock.replication_worker() RETURNS text
 	AS 'MODULE_PATHNAME', 'cmblock_replication_worker' LANGUAGE C VOLATILE STRICT;
@@ -1895,3 +1954,4 @@ SELECT pg_catalog.pg_extension_config_dump('cmblock.crl_source', '');
 SELECT pg_catalog.pg_extension_config_dump('cmblock.crl_source_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('cmblock.replication_link', '');
 SELECT pg_catalog.pg_extension_config_dump('cmblock.replication_cursor', '');
+SELECT pg_catalog.pg_extension_config_dump('cmblock.site_run', '');

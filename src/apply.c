@@ -39,6 +39,7 @@
 #include "utils/uuid.h"
 #include "utils/xid8.h"
 
+#include "apply.h"
 #include "batch.h"
 #include "call.h"
 #include "catalog.h"
@@ -54,17 +55,11 @@
 PG_FUNCTION_INFO_V1(cmblock_open_link);
 PG_FUNCTION_INFO_V1(cmblock_apply_changes);
 
-char *
-cmblock_incarnation(void)
-{
-	return psprintf(UINT64_FORMAT ".%u.%u", GetSystemIdentifier(), GetWALInsertionTimeLine(), MyDatabaseId);
-}
-
 /* ---------- open_link ---------- */
 
 static Statement stored_cursor = {
-	"SELECT snapshot FROM cmblock.replication_cursor WHERE neighbour = $1 AND incarnation = $2",
-	{"site_code", "text"}};
+	"SELECT snapshot, incarnation, position FROM cmblock.replication_cursor WHERE neighbour = $1",
+	{"site_code"}};
 
 Datum
 cmblock_open_link(PG_FUNCTION_ARGS)
@@ -72,9 +67,9 @@ cmblock_open_link(PG_FUNCTION_ARGS)
 	TupleDesc desc;
 	Call call;
 	Neighbour neighbour;
-	Datum key[2];
-	Datum values[3];
-	bool nulls[3] = {false, false, true};
+	Datum key;
+	Datum values[5];
+	bool nulls[5] = {false, false, true, true, true};
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
@@ -82,12 +77,15 @@ cmblock_open_link(PG_FUNCTION_ARGS)
 	SPI_connect();
 	cmblock_check_call(&call, &neighbour);
 
-	key[0] = SiteCodeGetDatum(call.sender);
-	key[1] = PG_GETARG_DATUM(4);
-	if (cmblock_execute(&stored_cursor, key, NULL) > 0)
-		values[2] = cmblock_result(1, &nulls[2]);
-	if (!nulls[2])
-		values[2] = SPI_datumTransfer(values[2], false, -1);
+	key = SiteCodeGetDatum(call.sender);
+	if (cmblock_execute(&stored_cursor, &key, NULL) > 0)
+	{
+		for (int i = 0; i < 3; i++)
+			values[2 + i] = cmblock_result(1 + i, &nulls[2 + i]);
+		for (int i = 2; i < 4; i++)
+			if (!nulls[i])
+				values[i] = SPI_datumTransfer(values[i], false, -1);
+	}
 	SPI_finish();
 
 	values[0] = Int32GetDatum(CMBLOCK_PROTOCOL);
@@ -114,6 +112,8 @@ typedef struct Target
 	int block_changed_at;
 	int block_received_at;
 	List *kept; /* columns that do not travel: they stay as they are here */
+	RowMerge merge;
+	void *merge_arg;
 } Target;
 
 static const struct
@@ -245,7 +245,9 @@ apply_row(Target *target)
 
 	exists = RelationFindReplTupleByIndex(target->relation, target->key_index, LockTupleNoKeyExclusive,
 										  target->sent, target->local);
-	if (exists && !is_newer(target))
+	if (target->merge ? !target->merge(target->codec.table, target->sent, exists ? target->local : NULL,
+									   target->merge_arg)
+					  : exists && !is_newer(target))
 		return false;
 	keep_local_columns(target, exists);
 	note_block(target, exists);
@@ -259,12 +261,15 @@ apply_row(Target *target)
 }
 
 static void
-apply_section(BatchReader *reader, BatchTable table, int64 *applied, int64 *ignored)
+apply_section(BatchReader *reader, BatchTable table, RowMerge merge, void *merge_arg, int64 *applied,
+			  int64 *ignored)
 {
 	Target target = {0};
 	Datum xid = FullTransactionIdGetDatum(GetTopFullTransactionId());
 
 	begin_table(&target, table);
+	target.merge = merge;
+	target.merge_arg = merge_arg;
 	for (;;)
 	{
 		MemoryContext old;
@@ -292,20 +297,20 @@ apply_section(BatchReader *reader, BatchTable table, int64 *applied, int64 *igno
 
 /* ---------- apply_changes ---------- */
 
-static void
-apply_batch(bytea *changes, Neighbour *neighbour, int64 *applied, int64 *ignored)
+void
+cmblock_apply_batch(const char *octets, int length, RowCheck check, void *check_arg, RowMerge merge,
+					void *merge_arg, int64 *applied, int64 *ignored)
 {
 	BatchReader reader;
 	BatchTable table;
 	Writer before;
 
-	cmblock_batch_read(&reader, VARDATA_ANY(changes), VARSIZE_ANY_EXHDR(changes));
-	before = cmblock_set_writer(
-		(Writer){.kind = WRITER_APPLY, .check = cmblock_check_authority, .check_arg = neighbour});
+	cmblock_batch_read(&reader, octets, length);
+	before = cmblock_set_writer((Writer){.kind = WRITER_APPLY, .check = check, .check_arg = check_arg});
 	PG_TRY();
 	{
 		while (cmblock_batch_next_section(&reader, &table))
-			apply_section(&reader, table, applied, ignored);
+			apply_section(&reader, table, merge, merge_arg, applied, ignored);
 	}
 	PG_FINALLY();
 	{
@@ -314,17 +319,26 @@ apply_batch(bytea *changes, Neighbour *neighbour, int64 *applied, int64 *ignored
 	PG_END_TRY();
 }
 
-/* A cursor of another incarnation is worth nothing; without a new one the old one stays. */
+/* A repair: the sender has compared, and its row is the right one whatever the version here. */
+static bool
+take_repair(BatchTable table, TupleTableSlot *sent, TupleTableSlot *local, void *arg)
+{
+	return true;
+}
+
+/* The cursor, the run that it was made in and its position belong together: without a new cursor the old ones stay. */
 static Statement store_cursor = {
 	"INSERT INTO cmblock.replication_cursor AS c "
-	"(neighbour, incarnation, snapshot, received_at, rows_received, rows_ignored, batches_received) "
-	"VALUES ($1, $2, $3, clock_timestamp(), $4, $5, 1) "
-	"ON CONFLICT (neighbour) DO UPDATE SET incarnation = excluded.incarnation, "
-	"snapshot = CASE WHEN c.incarnation = excluded.incarnation THEN coalesce(excluded.snapshot, c.snapshot) "
-	"ELSE excluded.snapshot END, "
+	"(neighbour, incarnation, snapshot, position, received_at, rows_received, rows_ignored, "
+	"batches_received) "
+	"VALUES ($1, $2, $3, $4, clock_timestamp(), $5, $6, 1) "
+	"ON CONFLICT (neighbour) DO UPDATE SET "
+	"incarnation = CASE WHEN excluded.snapshot IS NULL THEN c.incarnation ELSE excluded.incarnation END, "
+	"snapshot = coalesce(excluded.snapshot, c.snapshot), "
+	"position = CASE WHEN excluded.snapshot IS NULL THEN c.position ELSE excluded.position END, "
 	"received_at = excluded.received_at, rows_received = c.rows_received + excluded.rows_received, "
 	"rows_ignored = c.rows_ignored + excluded.rows_ignored, batches_received = c.batches_received + 1",
-	{"site_code", "text", "pg_snapshot", "int8", "int8"}};
+	{"site_code", "text", "pg_snapshot", "pg_lsn", "int8", "int8"}};
 
 Datum
 cmblock_apply_changes(PG_FUNCTION_ARGS)
@@ -332,11 +346,13 @@ cmblock_apply_changes(PG_FUNCTION_ARGS)
 	TupleDesc desc;
 	Call call;
 	Neighbour neighbour;
+	bytea *changes;
 	bool has_cursor = !PG_ARGISNULL(6);
 	int64 applied = 0;
 	int64 ignored = 0;
-	Datum values[5];
-	bool nulls[2] = {false, false};
+	Datum values[6];
+	char nulls[7] = "      ";
+	bool none[2] = {false, false};
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
@@ -350,14 +366,21 @@ cmblock_apply_changes(PG_FUNCTION_ARGS)
 
 	SPI_connect();
 	cmblock_check_call(&call, &neighbour);
-	apply_batch(PG_GETARG_BYTEA_PP(5), &neighbour, &applied, &ignored);
+	changes = PG_GETARG_BYTEA_PP(5);
+	cmblock_apply_batch(VARDATA_ANY(changes), VARSIZE_ANY_EXHDR(changes), cmblock_check_authority, &neighbour,
+						!PG_ARGISNULL(8) && PG_GETARG_BOOL(8) ? take_repair : NULL, NULL, &applied, &ignored);
 
 	values[0] = SiteCodeGetDatum(call.sender);
 	values[1] = PG_GETARG_DATUM(4);
 	values[2] = has_cursor ? PG_GETARG_DATUM(6) : (Datum) 0;
-	values[3] = Int64GetDatum(applied + ignored);
-	values[4] = Int64GetDatum(ignored);
-	cmblock_execute(&store_cursor, values, has_cursor ? NULL : "  n  ");
+	values[3] = PG_ARGISNULL(7) ? (Datum) 0 : PG_GETARG_DATUM(7);
+	values[4] = Int64GetDatum(applied + ignored);
+	values[5] = Int64GetDatum(ignored);
+	if (!has_cursor)
+		nulls[2] = 'n';
+	if (PG_ARGISNULL(7))
+		nulls[3] = 'n';
+	cmblock_execute(&store_cursor, values, nulls);
 	SPI_finish();
 
 	if (!has_cursor)
@@ -365,5 +388,5 @@ cmblock_apply_changes(PG_FUNCTION_ARGS)
 								 true, 0, false);
 	values[0] = Int64GetDatum(applied);
 	values[1] = Int64GetDatum(ignored);
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, none)));
 }

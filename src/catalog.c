@@ -38,6 +38,7 @@ static const char *const relation_names[CMBLOCK_RELATIONS] = {
 	[IDX_CERTIFICATE_KEY] = "certificate_key",
 	[IDX_BLOCK_EVENT_ID] = "block_event_pkey",
 	[IDX_CRL_SHA256] = "crl_pkey",
+	[IDX_REPLICATION_LINK] = "replication_link_pkey",
 };
 
 #define MAX_LABELS 8
@@ -63,7 +64,8 @@ static const EnumLabels enum_labels[CMBLOCK_ENUMS] = {
 							 "isv_proxied"}},
 	[ENUM_CRL_POLICY] = {"crl_policy", {"required", "best_effort", "off"}},
 	[ENUM_REVOCATION] = {"revocation", {"good", "revoked", "unknown"}},
-	[ENUM_BLOCK_ACTION] = {"block_action", {"blocked", "unblocked", "reassigned", "deleted"}},
+	[ENUM_BLOCK_ACTION] = {"block_action",
+						   {"blocked", "unblocked", "reassigned", "deleted", "recovered", "conflict", "seized"}},
 	[ENUM_CRL_KEY_POLICY] = {"crl_key_policy", {"automatic", "same_key", "any_key"}},
 	[ENUM_DELTA_POLICY] = {"delta_policy", {"required", "when_held", "optional"}},
 	[ENUM_CRL_STATE] = {"crl_state", {"current", "held_back"}},

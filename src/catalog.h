@@ -26,10 +26,11 @@ typedef enum CmblockRelation
 	IDX_CERTIFICATE_SHA1,
 	IDX_CERTIFICATE_KEY,
 	IDX_BLOCK_EVENT_ID,
-	IDX_CRL_SHA256
+	IDX_CRL_SHA256,
+	IDX_REPLICATION_LINK
 } CmblockRelation;
 
-#define CMBLOCK_RELATIONS (IDX_CRL_SHA256 + 1)
+#define CMBLOCK_RELATIONS (IDX_REPLICATION_LINK + 1)
 
 typedef enum CmblockEnum
 {
@@ -154,7 +155,10 @@ typedef enum BlockAction
 	ACTION_BLOCKED,
 	ACTION_UNBLOCKED,
 	ACTION_REASSIGNED,
-	ACTION_DELETED
+	ACTION_DELETED,
+	ACTION_RECOVERED,
+	ACTION_CONFLICT,
+	ACTION_SEIZED
 } BlockAction;
 
 /* OID of a table or index of the extension. Errors out (42P01) when the extension is not in this database. */

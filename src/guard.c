@@ -32,6 +32,7 @@
 
 #include "cmblock.h"
 #include "guard.h"
+#include "incarnation.h"
 #include "scan.h"
 #include "site.h"
 #include "wake.h"
@@ -80,7 +81,10 @@ cmblock_require_assigned_here(SiteCode assigned, const char *what)
 	const SiteIdentity *here = cmblock_require_site();
 
 	if (here->kind == SITE_PRIMARY && here->code == assigned)
+	{
+		cmblock_require_not_restored();
 		return;
+	}
 	if (assigned == here->code || assigned == NO_SITE)
 		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("%s cannot be assigned to this site", what),

@@ -44,6 +44,7 @@
 #include "catalog.h"
 #include "compat.h"
 #include "guard.h"
+#include "history.h"
 #include "scan.h"
 #include "site.h"
 #include "types.h"
@@ -333,6 +334,55 @@ record(TriggerData *trigger, Relation history, BlockAction action)
 	append(history, &event);
 }
 
+/* ---------- rows that came back ---------- */
+
+static FullTransactionId recovering = {InvalidTransactionId};
+
+void
+cmblock_history_begin_recovery(void)
+{
+	recovering = GetTopFullTransactionId();
+}
+
+static void
+carry_slot(Event *event, EventColumn to, TupleTableSlot *row, const char *name)
+{
+	event->value[to - 1] =
+		slot_getattr(row, cmblock_column_number(row->tts_tupleDescriptor, name), &event->null[to - 1]);
+}
+
+void
+cmblock_record_recovery(BlockAction action, bool is_client, TupleTableSlot *row, const char *reason)
+{
+	Relation history = table_open(cmblock_relation(REL_BLOCK_EVENT), RowExclusiveLock);
+	Event event;
+
+	memset(event.value, 0, sizeof(event.value));
+	memset(event.null, true, sizeof(event.null));
+	event.null[EVENT_ID - 1] = event.null[EVENT_ACTION - 1] = event.null[EVENT_SITE - 1] = false;
+	event.null[EVENT_ACTOR - 1] = event.null[EVENT_AT - 1] = event.null[EVENT_REASON - 1] = false;
+	event.null[EVENT_PREVIOUS_HASH - 1] = event.null[EVENT_HASH - 1] = false;
+	event.value[EVENT_ACTION - 1] = cmblock_enum_datum(ENUM_BLOCK_ACTION, action);
+	carry_slot(&event, is_client ? EVENT_CLIENT : EVENT_CERTIFICATE, row, is_client ? "smsid" : "sha256");
+	event.value[EVENT_SITE - 1] = SiteCodeGetDatum(cmblock_require_site()->code);
+	if (DatumGetSiteCode(slot_getattr(row, cmblock_column_number(row->tts_tupleDescriptor, "assigned_site"),
+									  &event.null[EVENT_TO_SITE - 1])) != cmblock_require_site()->code)
+		carry_slot(&event, EVENT_TO_SITE, row, "assigned_site");
+	else
+		event.null[EVENT_TO_SITE - 1] = true;
+	event.value[EVENT_REASON - 1] = CStringGetTextDatum(reason);
+	carry_slot(&event, EVENT_TICKET, row, "block_ticket");
+	event.value[EVENT_ACTOR - 1] = CStringGetTextDatum("cmblock");
+	event.value[EVENT_AT - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
+	event.null[EVENT_APPLICATION_NAME - 1] = application_name == NULL || application_name[0] == '\0';
+	if (!event.null[EVENT_APPLICATION_NAME - 1])
+		event.value[EVENT_APPLICATION_NAME - 1] = CStringGetTextDatum(application_name);
+	carry_slot(&event, EVENT_VERSION, row, "version");
+	stand_in_line(history);
+	append(history, &event);
+	table_close(history, NoLock);
+}
+
 Datum
 cmblock_record_block_event(PG_FUNCTION_ARGS)
 {
@@ -362,6 +412,8 @@ cmblock_record_block_event(PG_FUNCTION_ARGS)
 
 	/* What a neighbour sent is in the history of the site that did it. */
 	if (DatumGetSiteCode(column(trigger, new, "origin_site", &new_null)) != here->code)
+		PG_RETURN_POINTER(NULL);
+	if (FullTransactionIdEquals(recovering, GetTopFullTransactionId()))
 		PG_RETURN_POINTER(NULL);
 
 	history = table_open(cmblock_relation(REL_BLOCK_EVENT), RowExclusiveLock);

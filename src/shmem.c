@@ -12,6 +12,7 @@
 #include "storage/shmem.h"
 
 #include "crl_cache.h"
+#include "incarnation.h"
 #include "phase.h"
 #include "question.h"
 #include "shmem.h"
@@ -27,6 +28,7 @@ request(void)
 	if (previous_request)
 		previous_request();
 	RequestAddinShmemSpace(cmblock_slots_size());
+	RequestAddinShmemSpace(cmblock_incarnation_size());
 	RequestAddinShmemSpace(cmblock_crl_cache_shmem_size());
 	RequestAddinShmemSpace(cmblock_question_size());
 	RequestAddinShmemSpace(cmblock_phase_size());
@@ -41,6 +43,7 @@ startup(void)
 	locks = GetNamedLWLockTranche("cmblock");
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	cmblock_slots_startup();
+	cmblock_incarnation_startup();
 	cmblock_crl_cache_startup();
 	cmblock_question_startup();
 	cmblock_phase_startup();

@@ -32,6 +32,7 @@
 
 #include "cmblock.h"
 #include "guard.h"
+#include "incarnation.h"
 #include "scan.h"
 #include "site.h"
 #include "statement.h"
@@ -89,6 +90,7 @@ read_identity(void)
 		TupleDesc desc = RelationGetDescr(relation);
 		bool isnull;
 		Datum parent;
+		Datum incarnation;
 
 		identity.code = DatumGetSiteCode(cmblock_slot_column(slot, desc, "code", &isnull));
 		identity.kind = cmblock_enum_value(
@@ -97,6 +99,11 @@ read_identity(void)
 			   sizeof(pg_uuid_t));
 		parent = cmblock_slot_column(slot, desc, "parent", &isnull);
 		identity.parent = isnull ? NO_SITE : DatumGetSiteCode(parent);
+		incarnation = cmblock_slot_column(slot, desc, "incarnation", &isnull);
+		if (!isnull)
+			strlcpy(identity.incarnation, TextDatumGetCString(incarnation), sizeof(identity.incarnation));
+		(void) cmblock_slot_column(slot, desc, "restored_at", &isnull);
+		identity.is_restored = !isnull;
 	}
 	table_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
@@ -178,9 +185,9 @@ lock_tree(void)
 }
 
 static Statement insert_this_site = {
-	"INSERT INTO cmblock.this_site (code, kind, hierarchy, parent, set_up_by, set_up_at) "
-	"VALUES ($1, $2, $3, $4, session_user, statement_timestamp())",
-	{"site_code", "site_kind", "uuid", "site_code"}};
+	"INSERT INTO cmblock.this_site (code, kind, hierarchy, parent, set_up_by, set_up_at, incarnation) "
+	"VALUES ($1, $2, $3, $4, session_user, statement_timestamp(), $5)",
+	{"site_code", "site_kind", "uuid", "site_code", "text"}};
 
 static Statement insert_site = {
 	"INSERT INTO cmblock.site (code, kind, parent, version, origin_site, change_xid, changed_by, changed_at) "
@@ -265,11 +272,11 @@ cmblock_setup_site(PG_FUNCTION_ARGS)
 	before = cmblock_set_writer(cmblock_writer(WRITER_COMMAND));
 	PG_TRY();
 	{
-		Datum values[4] = {SiteCodeGetDatum(code), PG_GETARG_DATUM(1), PG_GETARG_DATUM(2),
-						   SiteCodeGetDatum(parent)};
+		Datum values[5] = {SiteCodeGetDatum(code), PG_GETARG_DATUM(1), PG_GETARG_DATUM(2),
+						   SiteCodeGetDatum(parent), CStringGetTextDatum(cmblock_incarnation())};
 
 		SPI_connect();
-		cmblock_execute(&insert_this_site, values, parent == NO_SITE ? "   n" : NULL);
+		cmblock_execute(&insert_this_site, values, parent == NO_SITE ? "   n " : NULL);
 		if (parent == NO_SITE)
 			write_site(code, kind, NO_SITE, 1, code);
 		else

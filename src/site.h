@@ -17,6 +17,8 @@ typedef struct SiteIdentity
 	SiteKind kind;
 	SiteCode parent; /* NO_SITE at the top of the hierarchy */
 	pg_uuid_t hierarchy;
+	char incarnation[80]; /* that it last ran with; empty: none noted */
+	bool is_restored;     /* to an earlier state, and has not compared with its neighbours yet */
 } SiteIdentity;
 
 /* This site, or NULL when setup_site has not been called. Valid until the next call. Cheap: cached. */

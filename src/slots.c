@@ -58,6 +58,7 @@ typedef struct Slot
 	int crashes; /* in a row */
 	TimestampTz start_after;
 	TimestampTz attached_at;
+	SiteCode comparison; /* wanted by a session */
 	pg_atomic_uint32 changes;
 	pg_atomic_uint32 tasks;
 } Slot;
@@ -137,6 +138,7 @@ find_or_make(Oid database, WorkerKind kind)
 	slot->holds = 0;
 	slot->crashes = 0;
 	slot->start_after = 0;
+	slot->comparison = NO_SITE;
 	return slot;
 }
 
@@ -167,6 +169,37 @@ cmblock_slots_wake(Oid database, WorkerKind kind, bool tasks)
 	LWLockRelease(cmblock_lock(LOCK_SLOTS));
 	if (ask)
 		cmblock_slots_request(database, kind);
+}
+
+bool
+cmblock_slots_request_comparison(Oid database, SiteCode neighbour)
+{
+	Slot *slot;
+	bool done = false;
+
+	LWLockAcquire(cmblock_lock(LOCK_SLOTS), LW_EXCLUSIVE);
+	slot = find(database, WORKER_REPLICATOR);
+	if (slot && slot->proc && (slot->comparison == NO_SITE || slot->comparison == neighbour))
+	{
+		slot->comparison = neighbour;
+		done = true;
+	}
+	LWLockRelease(cmblock_lock(LOCK_SLOTS));
+	if (done)
+		cmblock_slots_wake(database, WORKER_REPLICATOR, true);
+	return done;
+}
+
+SiteCode
+cmblock_slots_take_comparison(void)
+{
+	SiteCode wanted;
+
+	LWLockAcquire(cmblock_lock(LOCK_SLOTS), LW_EXCLUSIVE);
+	wanted = my_slot->comparison;
+	my_slot->comparison = NO_SITE;
+	LWLockRelease(cmblock_lock(LOCK_SLOTS));
+	return wanted;
 }
 
 void

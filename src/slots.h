@@ -9,6 +9,8 @@
 #include "datatype/timestamp.h"
 #include "storage/proc.h"
 
+#include "types.h"
+
 typedef enum WorkerKind
 {
 	WORKER_REPLICATOR, /* its tasks are links */
@@ -50,6 +52,11 @@ extern void cmblock_slots_release(Oid database);
 extern bool cmblock_slots_worker_runs(Oid database, WorkerKind kind);
 extern bool cmblock_slots_launcher_runs(void);
 
+/*
+ * Asks the replicator of this database to compare with a neighbour. False: another session's request has not been taken yet. Wakes it.
+ */
+extern bool cmblock_slots_request_comparison(Oid database, SiteCode neighbour);
+
 /* The launcher. */
 extern void cmblock_slots_attach_launcher(void);
 extern void cmblock_slots_request(Oid database, WorkerKind kind);
@@ -77,6 +84,9 @@ extern void cmblock_slots_at_work(void);
 /* Counters that grow with each wake-up: read them before the snapshot whose news they announce. */
 extern uint32 cmblock_slots_changes(void);
 extern uint32 cmblock_slots_tasks(void);
+
+/* The neighbour that a session wants a comparison with, once; NO_SITE: none. */
+extern SiteCode cmblock_slots_take_comparison(void);
 
 /*
  * This process is about to end because there is nothing to do in its database, having seen that at `tasks`.

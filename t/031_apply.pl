@@ -128,8 +128,8 @@ sql_is($cen, 'SELECT concat_ws(\' \', incarnation, snapshot, rows_received, rows
 	'cluster.1 100:100: 4 2 4', 'the cursor stays until another comes');
 sql_is($cen, "SET SESSION AUTHORIZATION p01_link; SELECT protocol_spoken, cursor FROM cmblock.open_link(1, '$uuid', 'P01', 'CEN', 'cluster.1')",
 	'1|100:100:', 'open_link says it');
-sql_is($cen, "SET SESSION AUTHORIZATION p01_link; SELECT cursor IS NULL FROM cmblock.open_link(1, '$uuid', 'P01', 'CEN', 'cluster.2')",
-	't', 'but not to another incarnation');
+sql_is($cen, "SET SESSION AUTHORIZATION p01_link; SELECT cursor, cursor_incarnation, cursor_position FROM cmblock.open_link(1, '$uuid', 'P01', 'CEN', 'cluster.2')",
+	'100:100:|cluster.1|', 'and in which life of the sender it was made');
 sql_is($cen, 'SELECT count(*) FROM cmblock.block_event', '0', 'what a neighbour did is not this site\'s history');
 sql_is($cen, call('p01_link', "''"), '0|0', 'an empty batch is one');
 

@@ -111,13 +111,6 @@ snapshot_from_text(const char *text)
 	return DirectFunctionCall1(pg_snapshot_in, CStringGetDatum(text));
 }
 
-static uint64
-snapshot_xmax(Datum snapshot)
-{
-	return U64FromFullTransactionId(
-		DatumGetFullTransactionId(DirectFunctionCall1(pg_snapshot_xmax, snapshot)));
-}
-
 static void
 set_since(Feed *feed, struct varlena *since)
 {
@@ -141,15 +134,9 @@ cmblock_feed_init(Feed *feed, MemoryContext context, SiteCode here, SiteCode nei
 void
 cmblock_feed_position(Feed *feed, const char *cursor)
 {
-	Datum now = DirectFunctionCall1(pg_current_snapshot, (Datum) 0);
-	Datum since;
-
 	set_since(feed, NULL);
-	if (!cursor)
-		return;
-	since = snapshot_from_text(cursor);
-	if (snapshot_xmax(since) <= snapshot_xmax(now))
-		set_since(feed, keep_snapshot(feed, since));
+	if (cursor)
+		set_since(feed, keep_snapshot(feed, snapshot_from_text(cursor)));
 }
 
 void
@@ -157,6 +144,7 @@ cmblock_feed_begin(Feed *feed)
 {
 	Assert(!feed->upto);
 	feed->upto = keep_snapshot(feed, DirectFunctionCall1(pg_current_snapshot, (Datum) 0));
+	feed->position = GetXLogInsertRecPtr();
 	feed->table = 0;
 	feed->in_table = false;
 }

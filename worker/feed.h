@@ -7,6 +7,8 @@
 
 #include "postgres.h"
 
+#include "access/xlogdefs.h"
+
 #include "batch.h"
 #include "types.h"
 
@@ -17,6 +19,7 @@ typedef struct Feed
 	SiteCode neighbour;
 	bool upward;           /* to the parent: only what this site wrote */
 	struct varlena *since; /* pg_snapshot: what the neighbour has; NULL: nothing */
+	XLogRecPtr position;   /* in the WAL when upto was taken: at or behind the commits in it */
 	struct varlena *upto;  /* pg_snapshot: what it will have after this round; NULL: no round */
 
 	/* where the round is */
@@ -31,8 +34,7 @@ extern void cmblock_feed_init(Feed *feed, MemoryContext context, SiteCode here, 
 							  bool upward);
 
 /*
- * What the neighbour has by its own record, as text; NULL for nothing. A cursor that lies ahead of this database, which was
- * then restored from a backup, counts as nothing. Inside cmblock_begin_work.
+ * What the neighbour has by its own record, as text; NULL for nothing. Inside cmblock_begin_work.
  */
 extern void cmblock_feed_position(Feed *feed, const char *cursor);
 

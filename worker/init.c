@@ -23,6 +23,7 @@ int cmblock_connect_timeout = 10;
 int cmblock_peer_timeout = 30;
 int cmblock_retry_max = 60000;
 int cmblock_batch_rows = 4000;
+int cmblock_compare_interval = 86400;
 
 static void
 define_settings(void)
@@ -42,6 +43,11 @@ define_settings(void)
 							"The most rows that are sent to a neighbour site in one batch.",
 							"Each batch is a transaction of the neighbour's.", &cmblock_batch_rows, 4000, 1,
 							100000, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"cmblock.compare_interval",
+		"How often this site compares its rows with those of each neighbour site.",
+		"Differences are repaired and reported. 0: only compare_site does it, and a site that was restored.",
+		&cmblock_compare_interval, 86400, 0, INT_MAX / 1000, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 }
 
 static void

@@ -21,6 +21,7 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
+#include "comparison.h"
 #include "compat.h"
 #include "incarnation.h"
 #include "links.h"
@@ -44,10 +45,10 @@ static const char *const state_labels[] = {
 
 /* ---------- reading ---------- */
 
-static Statement read_links = {
-	"SELECT neighbour, server, paused, resend_requested, state::text, failures FROM cmblock.replication_link "
-	"WHERE server IS NOT NULL",
-	{NULL}};
+static Statement read_links = {"SELECT neighbour, server, paused, resend_requested, state::text, failures, "
+							   "compared_at FROM cmblock.replication_link "
+							   "WHERE server IS NOT NULL",
+							   {NULL}};
 
 typedef enum LinkColumn
 {
@@ -56,7 +57,8 @@ typedef enum LinkColumn
 	COLUMN_PAUSED,
 	COLUMN_RESEND_REQUESTED,
 	COLUMN_STATE,
-	COLUMN_FAILURES
+	COLUMN_FAILURES,
+	COLUMN_COMPARED_AT
 } LinkColumn;
 
 static Link *
@@ -99,6 +101,8 @@ cmblock_disconnect_link(Link *link)
 	link->in_round = false;
 	link->awaiting_last = false;
 	link->resending = 0;
+	link->verified = false;
+	cmblock_comparison_end(link);
 	if (link->held)
 	{
 		pfree(link->held->data);
@@ -143,6 +147,8 @@ read_link(Link *link, HeapTuple row, TupleDesc desc)
 	link->resend_requested = isnull ? 0 : DatumGetTimestampTz(requested);
 	link->state = state_of(SPI_getvalue(row, desc, COLUMN_STATE));
 	link->failures = DatumGetInt32(SPI_getbinval(row, desc, COLUMN_FAILURES, &isnull));
+	requested = SPI_getbinval(row, desc, COLUMN_COMPARED_AT, &isnull);
+	link->compared_at = isnull ? 0 : DatumGetTimestampTz(requested);
 	link->seen = true;
 }
 
@@ -155,7 +161,7 @@ describe_here(Here *here, const SiteIdentity *identity)
 			DatumGetCString(
 				DirectFunctionCall1(uuid_out, UUIDPGetDatum(unconstify(pg_uuid_t *, &identity->hierarchy)))),
 			sizeof(here->hierarchy));
-	strlcpy(here->incarnation, cmblock_incarnation(), sizeof(here->incarnation));
+	strlcpy(here->incarnation, cmblock_note_run(), sizeof(here->incarnation));
 }
 
 bool
@@ -164,24 +170,25 @@ cmblock_read_links(dlist_head *links, Here *here)
 	const SiteIdentity *identity = cmblock_this_site();
 	dlist_mutable_iter iter;
 	uint64 rows;
+	SPITupleTable *found;
 
 	dlist_foreach_modify (iter, links)
 		dlist_container(Link, node, iter.cur)->seen = false;
 
 	rows = identity ? cmblock_execute(&read_links, NULL, NULL) : 0;
+	found = SPI_tuptable;
 	if (rows > 0)
 		describe_here(here, identity);
 	for (uint64 i = 0; i < rows; i++)
 	{
-		HeapTuple row = SPI_tuptable->vals[i];
+		HeapTuple row = found->vals[i];
 		bool isnull;
-		SiteCode neighbour =
-			DatumGetSiteCode(SPI_getbinval(row, SPI_tuptable->tupdesc, COLUMN_NEIGHBOUR, &isnull));
+		SiteCode neighbour = DatumGetSiteCode(SPI_getbinval(row, found->tupdesc, COLUMN_NEIGHBOUR, &isnull));
 		Link *link = find_link(links, neighbour);
 
 		if (!link)
 			link = add_link(links, here, neighbour);
-		read_link(link, row, SPI_tuptable->tupdesc);
+		read_link(link, row, found->tupdesc);
 	}
 
 	dlist_foreach_modify (iter, links)

@@ -11,6 +11,7 @@
 #include "lib/stringinfo.h"
 
 #include "feed.h"
+#include "incarnation.h"
 #include "peer.h"
 #include "phase.h"
 #include "question.h"
@@ -37,6 +38,8 @@ typedef struct Asked
 	uint64 question;
 	TimestampTz renewed;
 } Asked;
+
+typedef struct Comparison Comparison;
 
 typedef struct Link
 {
@@ -66,10 +69,15 @@ typedef struct Link
 	bool sent_any;         /* in this round */
 	StringInfo held;       /* the round's last batch, waiting until those before it are acknowledged */
 	int held_rows;
-	bool awaiting_last; /* the batch with the cursor is on its way */
-	uint32 ready;       /* what the socket is ready for: WL_SOCKET_... */
-	int wait_position;  /* in the set of wait events; -1: not in it */
-	uint32 waits_for;   /* what that place of the set waits for */
+	bool awaiting_last;        /* the batch with the cursor is on its way */
+	Comparison *comparison;    /* under way; NULL: none */
+	bool verified;             /* in this run the neighbour has shown nothing that this site lost */
+	bool compare_wanted;       /* somebody waits for a comparison */
+	TimestampTz compare_after; /* counts as compared then, so that not all links are due at once */
+	TimestampTz compared_at;   /* when the last one began; 0: never */
+	uint32 ready;              /* what the socket is ready for: WL_SOCKET_... */
+	int wait_position;         /* in the set of wait events; -1: not in it */
+	uint32 waits_for;          /* what that place of the set waits for */
 
 	/* questions: by their place */
 	LinkCall calling;
@@ -98,7 +106,7 @@ typedef struct Here
 	SiteIdentity identity;
 	char code[4];
 	char hierarchy[40];
-	char incarnation[64];
+	char incarnation[INCARNATION_OCTETS]; /* and run */
 } Here;
 
 /*

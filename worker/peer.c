@@ -44,13 +44,25 @@
 	"pg_catalog.set_config('default_transaction_read_only', 'off', false)"
 
 #define OPEN_SQL                                                                                             \
-	"SELECT cursor FROM cmblock.open_link($1::pg_catalog.int4, $2::pg_catalog.uuid, $3::cmblock.site_code, " \
+	"SELECT cursor, cursor_incarnation, cursor_position FROM cmblock.open_link($1::pg_catalog.int4, "        \
+	"$2::pg_catalog.uuid, $3::cmblock.site_code, "                                                           \
 	"$4::cmblock.site_code, $5::pg_catalog.text)"
 
 #define APPLY_SQL                                                                                            \
 	"SELECT applied, ignored FROM cmblock.apply_changes($1::pg_catalog.int4, $2::pg_catalog.uuid, "          \
 	"$3::cmblock.site_code, $4::cmblock.site_code, $5::pg_catalog.text, $6::pg_catalog.bytea, "              \
-	"$7::pg_catalog.pg_snapshot)"
+	"$7::pg_catalog.pg_snapshot, $8::pg_catalog.pg_lsn, $9::pg_catalog.bool)"
+
+/* Comparisons are rare: nothing is prepared for them. */
+static const char *const questions[] = {
+	[PEER_COMPARE_ROWS] =
+		"SELECT entries, reached FROM cmblock.compare_rows($1::pg_catalog.int4, $2::pg_catalog.uuid, "
+		"$3::cmblock.site_code, $4::cmblock.site_code, $5::pg_catalog.text, $6::pg_catalog.text, "
+		"$7::pg_catalog.bytea, $8::pg_catalog.bytea, $9::pg_catalog.int8, $10::pg_catalog.int8)",
+	[PEER_FETCH_ROWS] =
+		"SELECT cmblock.fetch_rows($1::pg_catalog.int4, $2::pg_catalog.uuid, $3::cmblock.site_code, "
+		"$4::cmblock.site_code, $5::pg_catalog.text, $6::pg_catalog.text, $7::pg_catalog.bytea)",
+};
 
 #define ASK_SQL                                                                                              \
 	"SELECT cmblock.ask_enforcement($1::pg_catalog.int4, $2::pg_catalog.uuid, $3::cmblock.site_code, "       \
@@ -210,6 +222,11 @@ cmblock_peer_close(Peer *peer)
 	peer->conn = NULL;
 	free(peer->cursor);
 	peer->cursor = NULL;
+	free(peer->cursor_run);
+	peer->cursor_run = NULL;
+	PQclear(peer->answer);
+	peer->answer = NULL;
+	peer->comparing = false;
 	free(peer->answers);
 	peer->answers = NULL;
 	peer->phase = PEER_OFFLINE;
@@ -291,16 +308,31 @@ advance_connecting(Peer *peer, const PeerIdentity *who, TimestampTz now)
 
 /* ---------- replies ---------- */
 
+static void
+take_cursor(Peer *peer, const PGresult *result)
+{
+	uint32 high;
+	uint32 low;
+
+	if (PQgetisnull(result, 0, 0) || PQgetisnull(result, 0, 1))
+		return;
+	peer->cursor = strdup(PQgetvalue(result, 0, 0));
+	peer->cursor_run = strdup(PQgetvalue(result, 0, 1));
+	/* Without a position it cannot be judged: as if it were ahead of everything. */
+	peer->cursor_position = PG_UINT64_MAX;
+	if (!PQgetisnull(result, 0, 2) && sscanf(PQgetvalue(result, 0, 2), "%X/%X", &high, &low) == 2)
+		peer->cursor_position = (uint64) high << 32 | low;
+}
+
 static PeerEvent
 take_handshake_reply(Peer *peer, const PGresult *result)
 {
 	peer->replies++;
 	if (peer->replies == 2 && PQresultStatus(result) == PGRES_TUPLES_OK)
 	{
-		if (PQntuples(result) != 1 || PQnfields(result) != 1)
+		if (PQntuples(result) != 1 || PQnfields(result) != 3)
 			return failed(peer, SQLSTATE_PROTOCOL, "the neighbour's answer to open_link makes no sense");
-		if (!PQgetisnull(result, 0, 0))
-			peer->cursor = strdup(PQgetvalue(result, 0, 0));
+		take_cursor(peer, result);
 	}
 	return PEER_NOTHING;
 }
@@ -335,7 +367,12 @@ take_sync(Peer *peer, TimestampTz now)
 	}
 	peer->in_flight--;
 	peer->deadline = peer->in_flight > 0 ? after(now, cmblock_peer_timeout) : DT_NOEND;
-	return PEER_ACKNOWLEDGED;
+	if (!peer->comparing)
+		return PEER_ACKNOWLEDGED;
+	peer->comparing = false;
+	if (!peer->answer)
+		return failed(peer, SQLSTATE_PROTOCOL, "the neighbour's answers are out of step");
+	return PEER_ANSWERED;
 }
 
 static PeerEvent
@@ -374,6 +411,12 @@ take_results(Peer *peer, TimestampTz now)
 		/* Between the results of two statements there is a null. */
 		if (!result)
 			continue;
+		if (peer->comparing && PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1)
+		{
+			PQclear(peer->answer);
+			peer->answer = result;
+			continue;
+		}
 		event = take_result(peer, result, now);
 		PQclear(result);
 		if (event == PEER_FAILED)
@@ -433,23 +476,27 @@ cmblock_peer_advance(Peer *peer, const PeerIdentity *who, uint32 ready, Timestam
 	return check_deadline(peer, now);
 }
 
-/* One call: the identity and two arguments of its own; a length of -1 means text. */
+#define OWN_ARGUMENTS_MAX 5
+
+/* One call: the identity and `count` arguments of its own; a length of -1 means text. */
 static PeerEvent
-call(Peer *peer, const PeerIdentity *who, const char *statement, const char *argument[2], int length[2],
-	 TimestampTz now)
+call(Peer *peer, const PeerIdentity *who, const char *statement, const char **argument, const int *length,
+	 int count, TimestampTz now)
 {
-	const char *values[IDENTITY_ARGUMENTS + 2];
-	int lengths[IDENTITY_ARGUMENTS + 2] = {0};
-	int formats[IDENTITY_ARGUMENTS + 2] = {0};
+	const char *values[IDENTITY_ARGUMENTS + OWN_ARGUMENTS_MAX];
+	int lengths[IDENTITY_ARGUMENTS + OWN_ARGUMENTS_MAX] = {0};
+	int formats[IDENTITY_ARGUMENTS + OWN_ARGUMENTS_MAX] = {0};
 
 	identity_arguments(who, values);
-	for (int i = 0; i < 2; i++)
+	Assert(count <= OWN_ARGUMENTS_MAX);
+	for (int i = 0; i < count; i++)
 	{
 		values[IDENTITY_ARGUMENTS + i] = argument[i];
 		lengths[IDENTITY_ARGUMENTS + i] = Max(length[i], 0);
 		formats[IDENTITY_ARGUMENTS + i] = length[i] >= 0;
 	}
-	if (!PQsendQueryPrepared(peer->conn, statement, IDENTITY_ARGUMENTS + 2, values, lengths, formats, 1) ||
+	if (!PQsendQueryPrepared(peer->conn, statement, IDENTITY_ARGUMENTS + count, values, lengths, formats,
+							 1) ||
 		!PQpipelineSync(peer->conn))
 		return lost(peer);
 	if (peer->in_flight++ == 0)
@@ -459,12 +506,14 @@ call(Peer *peer, const PeerIdentity *who, const char *statement, const char *arg
 
 PeerEvent
 cmblock_peer_send(Peer *peer, const PeerIdentity *who, const char *batch, int length, const char *cursor,
-				  TimestampTz now)
+				  XLogRecPtr position, bool repair, TimestampTz now)
 {
-	const char *arguments[2] = {batch, cursor};
-	int lengths[2] = {length, -1};
+	char position_text[32];
+	const char *arguments[4] = {batch, cursor, cursor ? position_text : NULL, repair ? "t" : "f"};
+	int lengths[4] = {length, -1, -1, -1};
 
-	return call(peer, who, "cmblock_apply", arguments, lengths, now);
+	snprintf(position_text, sizeof(position_text), "%X/%X", LSN_FORMAT_ARGS(position));
+	return call(peer, who, "cmblock_apply", arguments, lengths, 4, now);
 }
 
 PeerEvent
@@ -478,7 +527,7 @@ cmblock_peer_ask(Peer *peer, const PeerIdentity *who, uint64 question, const cha
 	free(peer->answers);
 	peer->answers = NULL;
 	peer->asking = true;
-	return call(peer, who, "cmblock_ask", arguments, lengths, now);
+	return call(peer, who, "cmblock_ask", arguments, lengths, 2, now);
 }
 
 PeerEvent
@@ -490,5 +539,33 @@ cmblock_peer_tell(Peer *peer, const PeerIdentity *who, uint64 question, const ch
 	int lengths[2] = {-1, length};
 
 	snprintf(id, sizeof(id), INT64_FORMAT, (int64) question);
-	return call(peer, who, "cmblock_tell", arguments, lengths, now);
+	return call(peer, who, "cmblock_tell", arguments, lengths, 2, now);
+}
+
+PeerEvent
+cmblock_peer_compare(Peer *peer, const PeerIdentity *who, PeerQuestion question, const PeerValue *arguments,
+					 int count, TimestampTz now)
+{
+	const char *values[IDENTITY_ARGUMENTS + OWN_ARGUMENTS_MAX];
+	int lengths[IDENTITY_ARGUMENTS + OWN_ARGUMENTS_MAX] = {0};
+	int formats[IDENTITY_ARGUMENTS + OWN_ARGUMENTS_MAX] = {0};
+
+	Assert(peer->in_flight == 0 && count <= OWN_ARGUMENTS_MAX);
+	identity_arguments(who, values);
+	for (int i = 0; i < count; i++)
+	{
+		values[IDENTITY_ARGUMENTS + i] = arguments[i].octets;
+		lengths[IDENTITY_ARGUMENTS + i] = arguments[i].length;
+		formats[IDENTITY_ARGUMENTS + i] = arguments[i].binary;
+	}
+	if (!PQsendQueryParams(peer->conn, questions[question], IDENTITY_ARGUMENTS + count, NULL, values, lengths,
+						   formats, 1) ||
+		!PQpipelineSync(peer->conn))
+		return lost(peer);
+	PQclear(peer->answer);
+	peer->answer = NULL;
+	peer->comparing = true;
+	peer->in_flight = 1;
+	peer->deadline = after(now, cmblock_peer_timeout);
+	return flush(peer);
 }

@@ -6,6 +6,7 @@
 #define CMBLOCK_PEER_H
 
 #include "postgres.h"
+#include "access/xlogdefs.h"
 #include "datatype/timestamp.h"
 #include "libpq-fe.h"
 
@@ -25,6 +26,7 @@ typedef enum PeerEvent
 {
 	PEER_NOTHING,
 	PEER_OPENED,       /* the handshake is done: see `cursor` */
+	PEER_ANSWERED,     /* cmblock_peer_compare was answered: see `answer` */
 	PEER_ACKNOWLEDGED, /* calls were answered: see `in_flight` */
 	PEER_FAILED        /* offline again: see `error` and `sqlstate` */
 } PeerEvent;
@@ -37,15 +39,20 @@ typedef struct Peer
 	TimestampTz deadline; /* of the step under way, or DT_NOEND */
 	int in_flight;        /* calls not answered */
 	char *cursor;         /* what the neighbour has by its own record, malloc'd; NULL: nothing */
+	char *cursor_run;     /* the run of this site that it was made in, malloc'd; NULL with the cursor */
+	XLogRecPtr cursor_position;
 
 	char *answers; /* to the last cmblock_peer_ask, malloc'd; NULL: none yet */
 	int answers_length;
 
+	PGresult *answer; /* to the last cmblock_peer_compare: whoever takes it clears it and sets NULL */
+
 	/* private */
 	PostgresPollingStatusType poll;
 	bool password_required;
-	bool asking; /* the reply to ask_enforcement is to come */
-	int replies; /* of the handshake, that have come */
+	bool comparing; /* the answer to cmblock_peer_compare is to come */
+	bool asking;    /* the reply to ask_enforcement is to come */
+	int replies;    /* of the handshake, that have come */
 	char notice[PEER_ERROR_OCTETS];
 	char notice_sqlstate[6];
 
@@ -69,9 +76,30 @@ extern PeerEvent cmblock_peer_connect(Peer *peer, ConnectionOptions *options, Ti
 /* Goes on after the socket became ready (`ready`: WL_SOCKET_...), or time has passed (0). */
 extern PeerEvent cmblock_peer_advance(Peer *peer, const PeerIdentity *who, uint32 ready, TimestampTz now);
 
-/* Sends a batch; `cursor` (text) with the last one of a round, else NULL. Returns PEER_NOTHING or PEER_FAILED. */
+/*
+ * Sends a batch; `cursor` (text) and its position in the WAL with the last one of a round, else NULL. `repair`: whatever versions the
+ * neighbour has. Returns PEER_NOTHING or PEER_FAILED.
+ */
 extern PeerEvent cmblock_peer_send(Peer *peer, const PeerIdentity *who, const char *batch, int length,
-								   const char *cursor, TimestampTz now);
+								   const char *cursor, XLogRecPtr position, bool repair, TimestampTz now);
+
+/* Questions that a comparison asks. */
+typedef enum PeerQuestion
+{
+	PEER_COMPARE_ROWS,
+	PEER_FETCH_ROWS
+} PeerQuestion;
+
+typedef struct PeerValue
+{
+	const char *octets; /* NULL: null */
+	int length;         /* binary only */
+	bool binary;
+} PeerValue;
+
+/* Asks, when nothing is in flight. The answer has one row, in binary. Returns PEER_NOTHING or PEER_FAILED. */
+extern PeerEvent cmblock_peer_compare(Peer *peer, const PeerIdentity *who, PeerQuestion question,
+									  const PeerValue *values, int count, TimestampTz now);
 
 /*
  * Asks the neighbour which version of a client it has; the reply is in `answers`. Tells it what others answered. Not while

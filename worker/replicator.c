@@ -19,6 +19,7 @@
 
 #include "access/xact.h"
 #include "common/hashfn.h"
+#include "common/pg_prng.h"
 #include "executor/spi.h"
 #include "libpq/pqsignal.h"
 #include "miscadmin.h"
@@ -37,6 +38,7 @@
 
 #include "asking.h"
 #include "cmblock.h"
+#include "comparison.h"
 #include "compat.h"
 #include "connection.h"
 #include "guard.h"
@@ -225,14 +227,65 @@ identity(const Link *link)
 	return (PeerIdentity){here.hierarchy, here.code, link->code, here.incarnation};
 }
 
+/* Has this site compared with its parent, or where there is none, with all neighbours? */
+static bool
+has_compared(void)
+{
+	bool all = true;
+	dlist_iter iter;
+
+	dlist_foreach (iter, &links)
+	{
+		Link *link = dlist_container(Link, node, iter.cur);
+
+		if (link->neighbour == here.identity.parent)
+			return link->verified;
+		all = all && link->verified;
+	}
+	return all;
+}
+
+/* Then it may be changed again, if it was restored. */
+static void
+look_at_restored(void)
+{
+	if (!begin_work())
+		return;
+	if (cmblock_this_site() && cmblock_this_site()->is_restored && has_compared())
+		cmblock_unmark_restored();
+	cmblock_end_work();
+}
+
+/*
+ * What the neighbour has by its own record. If it has more than this database ever sent in its present life, the two are compared
+ * before anything else goes over the link. Inside a transaction.
+ */
+static void
+judge_cursor(Link *link)
+{
+	TimestampTz lost_since = 0;
+	CursorVerdict verdict = CURSOR_GOOD;
+
+	if (link->peer.cursor)
+		verdict = cmblock_judge_cursor(link->peer.cursor_run, link->peer.cursor_position, &lost_since);
+	cmblock_feed_position(&link->feed, verdict == CURSOR_GOOD ? link->peer.cursor : NULL);
+	link->verified = verdict == CURSOR_GOOD;
+	if (verdict == CURSOR_GOOD)
+		return;
+	if (verdict == CURSOR_LOST && !has_compared())
+		cmblock_mark_restored(psprintf("site %s has received changes that are not here", link->code));
+	cmblock_comparison_begin(link, &here, true, lost_since, true);
+}
+
 /* The handshake is done: the neighbour's own record says what it has. */
 static void
 link_opened(Link *link)
 {
 	if (!begin_work())
 		return;
-	cmblock_feed_position(&link->feed, link->peer.cursor);
+	judge_cursor(link);
 	cmblock_end_work();
+	look_at_restored();
 	link->look = true;
 	link->fresh = true;
 	link->acknowledged_at = GetCurrentTimestamp();
@@ -276,7 +329,8 @@ send_batch(Link *link, StringInfo data, int rows, const char *cursor, TimestampT
 	PeerIdentity who = identity(link);
 	int octets = data->len;
 
-	if (cmblock_peer_send(&link->peer, &who, data->data, data->len, cursor, now) == PEER_FAILED)
+	if (cmblock_peer_send(&link->peer, &who, data->data, data->len, cursor, link->feed.position, false,
+						  now) == PEER_FAILED)
 		fail(link, link->peer.sqlstate, link->peer.error);
 	else
 	{
@@ -354,12 +408,86 @@ has_news(const Link *link)
 	return link->look || link->resend_requested != 0 || link->changes != cmblock_slots_changes();
 }
 
+/* ---------- comparisons ---------- */
+
+/* When the next comparison of a ready link is due by itself. */
+static TimestampTz
+compare_due(const Link *link)
+{
+	if (link->compare_wanted)
+		return 0;
+	if (cmblock_compare_interval == 0)
+		return DT_NOEND;
+	return TimestampTzPlusMilliseconds(Max(link->compared_at, link->compare_after),
+									   (int64) cmblock_compare_interval * 1000);
+}
+
+static void
+begin_comparison(Link *link)
+{
+	if (!begin_work())
+		return;
+	link->compare_wanted = false;
+	cmblock_comparison_begin(link, &here, false, 0, false);
+	cmblock_end_work();
+}
+
+/* The batch that ends a comparison is empty and brings the cursor. */
+static void
+send_cursor(Link *link, TimestampTz now)
+{
+	MemoryContext old = MemoryContextSwitchTo(link->context);
+
+	link->held = makeStringInfo();
+	link->held_rows = 0;
+	MemoryContextSwitchTo(old);
+	link->in_round = true;
+	link->sent_any = true;
+	send_held(link, now);
+}
+
+/* True when it could go on at once. */
+static bool
+step_comparison(Link *link, TimestampTz now)
+{
+	PeerIdentity who = identity(link);
+	bool brings_cursor;
+
+	switch (cmblock_comparison_step(link, &here, &who, now))
+	{
+		case COMPARISON_WAITS:
+			break;
+		case COMPARISON_MORE:
+			return true;
+		case COMPARISON_ERROR:
+			fail(link, link->peer.sqlstate, link->peer.error);
+			break;
+		case COMPARISON_FINISHED:
+			brings_cursor = cmblock_comparison_brings_cursor(link);
+			cmblock_comparison_end(link);
+			link->verified = true;
+			link->look = true;
+			if (brings_cursor)
+				send_cursor(link, now);
+			look_at_restored();
+			return true;
+	}
+	return false;
+}
+
 /* One step of a ready link. True when it could go on at once. */
 static bool
 work_on(Link *link, TimestampTz now)
 {
 	if (link->calling != CALL_NONE)
 		return false;
+	if (link->comparison && (!cmblock_comparison_can_pause(link) || !(link->in_round || has_news(link))))
+		return step_comparison(link, now);
+	if (!link->comparison && !link->in_round && link->feed.since && now >= compare_due(link))
+	{
+		begin_comparison(link);
+		return link->comparison != NULL;
+	}
 	if (!link->in_round)
 	{
 		PeerIdentity who = identity(link);
@@ -383,7 +511,8 @@ work_on(Link *link, TimestampTz now)
 		return false;
 	send_chunk(link, now);
 	return link->peer.phase == PEER_READY &&
-		   (link->in_round ? !link->held && !link->awaiting_last : has_news(link) || cmblock_any_questions());
+		   (link->in_round ? !link->held && !link->awaiting_last
+						   : has_news(link) || link->comparison || cmblock_any_questions());
 }
 
 /* True when another link may have something to do now. */
@@ -433,6 +562,8 @@ turn(Link *link, uint32 ready, TimestampTz now)
 		case PEER_OPENED:
 			link_opened(link);
 			break;
+		case PEER_ANSWERED:
+			break;
 		case PEER_ACKNOWLEDGED:
 			pass_on = acknowledged(link, now);
 			break;
@@ -454,6 +585,8 @@ due(const Link *link)
 
 	if (link->peer.phase == PEER_OFFLINE)
 		return link->paused ? at : Min(at, link->next_try);
+	if (link->peer.phase == PEER_READY && !link->in_round && !link->comparison)
+		at = Min(at, compare_due(link));
 	return Min(at, link->peer.deadline);
 }
 
@@ -601,6 +734,24 @@ reconnect_changed(TimestampTz now)
 	}
 }
 
+/* Sessions that wait for a comparison. */
+static void
+take_requests(void)
+{
+	SiteCode wanted = cmblock_slots_take_comparison();
+	dlist_iter iter;
+
+	if (wanted == NO_SITE)
+		return;
+	dlist_foreach (iter, &links)
+	{
+		Link *link = dlist_container(Link, node, iter.cur);
+
+		if (link->neighbour == wanted)
+			link->compare_wanted = true;
+	}
+}
+
 static void
 look_around(TimestampTz now)
 {
@@ -617,7 +768,16 @@ look_around(TimestampTz now)
 	if (!any)
 		retire();
 	dlist_foreach (iter, &links)
-		dlist_container(Link, node, iter.cur)->look = true;
+	{
+		Link *link = dlist_container(Link, node, iter.cur);
+
+		link->look = true;
+		/* Links that were never compared, or not for long, do not all begin at once. */
+		if (link->compare_after == 0)
+			link->compare_after = TimestampTzPlusMilliseconds(
+				now, -(int64) (cmblock_compare_interval * 900.0 * pg_prng_double(&pg_global_prng_state)));
+	}
+	take_requests();
 }
 
 /* Somebody changed the links: whatever failed before may work now. */

@@ -26,6 +26,7 @@ extern int cmblock_connect_timeout; /* s */
 extern int cmblock_peer_timeout;    /* s */
 extern int cmblock_retry_max;       /* ms */
 extern int cmblock_batch_rows;
+extern int cmblock_compare_interval; /* s; 0: never by itself */
 
 /* What a transaction of a worker found. */
 typedef enum WorkerGround
