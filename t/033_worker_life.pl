@@ -206,7 +206,11 @@ sql($p01, 'CREATE EXTENSION cmblock');
 setup_site($p01, code => 'P01', kind => 'primary', hierarchy => hierarchy_uuid, parent => 'CEN');
 sql($p01, 'DROP SERVER IF EXISTS cen CASCADE');
 link_sites($p01, 'P01', $cen, 'CEN');
+# The neighbour has what this database has not: that comes back before anything can be changed.
+wait_until($p01, "SELECT (SELECT restored_at IS NULL FROM cmblock.this_site) AND (SELECT compared_at IS NOT NULL FROM cmblock.replication_link WHERE neighbour::text = 'CEN')",
+	'a database that was set up anew compares');
 $n = sql($cen, 'SELECT count(*) FROM cmblock.client');
+sql_is($p01, 'SELECT count(*) FROM cmblock.client', sql($cen, "$own = 'P01'"), 'and gets its clients back');
 make_busy(10);
 wait_for_all('CREATE EXTENSION and a new link begin again');
 
@@ -224,11 +228,11 @@ $p01->wait_for_catchup($standby);
 $p01->stop;
 $standby->promote;
 wait_until($standby, "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'cmblock replicator'", 'promoted, it has', '1');
-wait_until($cen, "SELECT incarnation LIKE '%.2.%' FROM cmblock.replication_cursor WHERE neighbour = 'P01'", 'and is another incarnation, which sends everything anew');
 $n += 5;
 sql($standby, "INSERT INTO cmblock.client (smsid, name, kind, assigned_site, approval, isv_proxied) "
 	  . "SELECT gen_random_uuid()::cmblock.smsid, 'pc', 'computer', 'P01', 2, false FROM generate_series(1, 5)");
 wait_for_all('and its changes arrive');
+sql_is($cen, "SELECT incarnation LIKE '%.2.%' FROM cmblock.replication_cursor WHERE neighbour::text = 'P01'", 't', 'from another incarnation');
 
 # ---------- a dump restored into a new cluster ----------
 # Its transaction numbers are lower than those in the rows, which must be sent all the same.
