@@ -37,6 +37,7 @@
 #include "site.h"
 #include "statement.h"
 #include "types.h"
+#include "wake.h"
 
 PG_FUNCTION_INFO_V1(cmblock_accept_restored_state);
 
@@ -337,6 +338,7 @@ cmblock_accept_restored_state(PG_FUNCTION_ARGS)
 		adopt();
 		write_this_site(&unmark, NULL);
 		SPI_finish();
+		cmblock_wake_links_at_commit();
 		ereport(LOG, errmsg("the restored state of site %s was accepted by \"%s\"",
 							cmblock_site_code_string(cmblock_require_site()->code),
 							GetUserNameFromId(GetSessionUserId(), false)));

@@ -10,8 +10,8 @@
  * it is what this site wrote before, and is taken as it is; but where this site has changed the row since, both sides
  * have, and a block of either side stays. Equal versions with other contents: the same. Everything else: the row here is sent.
  *
- * Rows of others. The parent looks after what a child has, in its own comparison; towards a child, the row here is sent. A child
- * is never asked about another site's row.
+ * Rows of others are sent where replication would send them. A comparison can stand for a round, so whatever is newer here and may be
+ * sent has to be sent; that includes a row that was handed over to the child and has not arrived.
  *
  * A block never goes away by the word of a child: a secondary site has authority over nothing. So a child that lies can add blocks, which
  * are on record, and nothing else.
@@ -55,6 +55,7 @@ changed_since(const Difference *difference, SiteCode origin, TimestampTz changed
 		   (changed_at >= difference->lost_since || changed_at > changed_there);
 }
 
+/* This site's row, in whichever direction: as if it could be sent. */
 static DifferenceAction
 judge_ours(const Difference *difference, const RowDigest *here, const RowDigest *there)
 {
@@ -69,43 +70,76 @@ judge_ours(const Difference *difference, const RowDigest *here, const RowDigest 
 	return DIFFERENCE_SEND;
 }
 
-DifferenceAction
-cmblock_judge_difference(const Difference *difference, BatchTable table, const RowDigest *here,
-						 const RowDigest *there)
+/*
+ * Towards the parent. It takes rows that this site wrote, no others: a row that was handed to this site and not changed since came through
+ * the parent, and is sent by the site that wrote it.
+ */
+static DifferenceAction
+judge_upwards(const Difference *difference, BatchTable table, const RowDigest *here, const RowDigest *there)
 {
-	const Neighbour *neighbour = &difference->neighbour;
-	bool from_parent = neighbour->is_parent;
+	SiteCode site = difference->neighbour.here.code;
+	DifferenceAction action;
 
 	if (!there)
-		return is_ours(difference, table, here) || !from_parent ? DIFFERENCE_SEND : DIFFERENCE_NONE;
+		return here->origin == site ? DIFFERENCE_SEND : DIFFERENCE_NONE;
+	if (!here)
+		return is_ours(difference, table, there) || there->origin == site ? DIFFERENCE_FETCH : DIFFERENCE_NONE;
+	if (!is_ours(difference, table, here))
+	{
+		if (difference->lost && there->version > here->version && is_ours(difference, table, there))
+			return DIFFERENCE_FETCH;
+		return here->origin == site && there->version < here->version ? DIFFERENCE_SEND : DIFFERENCE_NONE;
+	}
+	/* Another owner there: this site gave it away before it was set back, or the news is on its way here. */
+	if (there->assigned != here->assigned && there->version > here->version)
+		return difference->lost ? DIFFERENCE_FETCH : DIFFERENCE_NONE;
+	action = judge_ours(difference, here, there);
+	if (action == DIFFERENCE_SEND && here->origin != site)
+		return there->version >= here->version ? DIFFERENCE_REPORT : DIFFERENCE_NONE;
+	return action;
+}
+
+/*
+ * Towards a child. It takes what it did not write itself and does not own. What it owns or wrote, it compares itself; after this site
+ * was set back, what the child has newer of others comes from the parent.
+ */
+static DifferenceAction
+judge_downwards(const Difference *difference, BatchTable table, const RowDigest *here, const RowDigest *there)
+{
+	const Neighbour *neighbour = &difference->neighbour;
+
+	if (!there)
+		return here->origin == neighbour->code ? DIFFERENCE_NONE : DIFFERENCE_SEND;
 	if (!here)
 	{
-		bool was_ours = is_ours(difference, table, there) || there->origin == neighbour->here.code;
-
-		if (was_ours && (difference->lost || from_parent))
-			return DIFFERENCE_FETCH;
-		if (from_parent || there->assigned == neighbour->code || there->origin == neighbour->code)
+		if (there->origin == neighbour->code || there->assigned == neighbour->code)
 			return DIFFERENCE_NONE;
-		return DIFFERENCE_REPORT;
+		if (!difference->lost)
+			return DIFFERENCE_REPORT;
+		return there->origin == neighbour->here.code && (table == BATCH_SITE || is_ours(difference, table, there))
+				   ? DIFFERENCE_FETCH
+				   : DIFFERENCE_NONE;
 	}
-	if (is_ours(difference, table, here))
-	{
-		/* Another owner there: this site gave it away before it was set back, or the central site took it. */
-		if (table != BATCH_SITE && there->assigned != here->assigned && there->version > here->version)
-		{
-			if (difference->lost && from_parent)
-				return DIFFERENCE_FETCH;
-			return from_parent ? DIFFERENCE_NONE : DIFFERENCE_REPORT;
-		}
-		return judge_ours(difference, here, there);
-	}
-	/* Given away from here, and not arrived there yet. */
-	if (here->origin == neighbour->here.code && is_ours(difference, table, there))
-		return there->version > here->version && difference->lost ? DIFFERENCE_FETCH : DIFFERENCE_SEND;
-	if (from_parent || here->assigned == neighbour->code || here->origin == neighbour->code)
+	if (here->origin == neighbour->code || there->assigned == neighbour->code)
 		return DIFFERENCE_NONE;
-	/* Set back itself, this site does not know better than the child: the owner tells it again. */
+	if (is_ours(difference, table, here) && (there->assigned == here->assigned || !difference->lost))
+	{
+		DifferenceAction action = judge_ours(difference, here, there);
+
+		/* It gives back only what this site wrote. A block in a row that it cannot give back stays there, for people to see. */
+		if (action == DIFFERENCE_FETCH &&
+			(there->origin != neighbour->here.code || there->assigned != here->assigned))
+			return DIFFERENCE_REPORT;
+		return action;
+	}
 	return difference->lost && there->version > here->version ? DIFFERENCE_NONE : DIFFERENCE_SEND;
+}
+
+DifferenceAction
+cmblock_judge_difference(const Difference *difference, BatchTable table, const RowDigest *here, const RowDigest *there)
+{
+	return difference->neighbour.is_parent ? judge_upwards(difference, table, here, there)
+										   : judge_downwards(difference, table, here, there);
 }
 
 /* ---------- taking back ---------- */

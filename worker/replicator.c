@@ -60,6 +60,7 @@ static uint32 links_seen;
 static TimestampTz next_look;
 static volatile sig_atomic_t servers_changed = false;
 static bool sockets_changed = true;
+static bool is_restored = false; /* this site, as of the last look */
 
 /* ---------- settings of this process ---------- */
 
@@ -227,11 +228,10 @@ identity(const Link *link)
 	return (PeerIdentity){here.hierarchy, here.code, link->code, here.incarnation};
 }
 
-/* Has this site compared with its parent, or where there is none, with all neighbours? */
-static bool
-has_compared(void)
+/* The link to the parent; NULL: none. */
+static Link *
+parent_link(void)
 {
-	bool all = true;
 	dlist_iter iter;
 
 	dlist_foreach (iter, &links)
@@ -239,21 +239,52 @@ has_compared(void)
 		Link *link = dlist_container(Link, node, iter.cur);
 
 		if (link->neighbour == here.identity.parent)
-			return link->verified;
-		all = all && link->verified;
+			return link;
 	}
-	return all;
+	return NULL;
+}
+
+/* Has this site compared with its parent, or where there is none, with all neighbours? */
+static bool
+has_compared(void)
+{
+	Link *parent = parent_link();
+	dlist_iter iter;
+
+	if (parent)
+		return parent->verified;
+	dlist_foreach (iter, &links)
+		if (!dlist_container(Link, node, iter.cur)->verified)
+			return false;
+	return true;
 }
 
 /* Then it may be changed again, if it was restored. */
 static void
 look_at_restored(void)
 {
+	const SiteIdentity *site;
+
 	if (!begin_work())
 		return;
-	if (cmblock_this_site() && cmblock_this_site()->is_restored && has_compared())
+	site = cmblock_this_site();
+	if (site && site->is_restored && has_compared())
 		cmblock_unmark_restored();
+	site = cmblock_this_site();
+	is_restored = site && site->is_restored;
 	cmblock_end_work();
+}
+
+/*
+ * A child's word lifts no block, the parent's does. So what was lost is asked of the parent first, unless an administrator
+ * accepted the state as it is.
+ */
+static bool
+waits_for_parent(const Link *link)
+{
+	Link *parent = parent_link();
+
+	return is_restored && link->comparison && parent && link != parent && !parent->verified;
 }
 
 /*
@@ -479,7 +510,7 @@ step_comparison(Link *link, TimestampTz now)
 static bool
 work_on(Link *link, TimestampTz now)
 {
-	if (link->calling != CALL_NONE)
+	if (link->calling != CALL_NONE || waits_for_parent(link))
 		return false;
 	if (link->comparison && (!cmblock_comparison_can_pause(link) || !(link->in_round || has_news(link))))
 		return step_comparison(link, now);
@@ -778,6 +809,7 @@ look_around(TimestampTz now)
 				now, -(int64) (cmblock_compare_interval * 900.0 * pg_prng_double(&pg_global_prng_state)));
 	}
 	take_requests();
+	look_at_restored();
 }
 
 /* Somebody changed the links: whatever failed before may work now. */
