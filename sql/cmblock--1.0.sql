@@ -1906,6 +1906,39 @@ COMMENT ON COLUMN cmblock.revoked_not_blocked.revocation_reason IS 'why the CA r
 COMMENT ON COLUMN cmblock.revoked_not_blocked.not_after IS 'the end of its validity';
 
 -- ---------------------------------------------------------------------------------------------
+-- Being watched
+-- ---------------------------------------------------------------------------------------------
+
+CREATE FUNCTION cmblock.decision_counts(OUT reason text, OUT transport cmblock.transport, OUT request cmblock.request_kind,
+		OUT decisions bigint, OUT stats_reset timestamptz) RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'cmblock_decision_counts' LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED ROWS 378;
+COMMENT ON FUNCTION cmblock.decision_counts() IS 'how many decisions of this database came out how: a row for each reason, transport and kind of request';
+
+CREATE FUNCTION cmblock.reset_decision_statistics() RETURNS void
+	AS 'MODULE_PATHNAME', 'cmblock_reset_decision_statistics' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION cmblock.reset_decision_statistics() IS 'lets the counts of decisions of this database begin at zero again';
+
+CREATE VIEW cmblock.decision_statistics AS
+	SELECT d.reason,
+	       sum(d.decisions)::bigint AS decisions,
+	       (sum(d.decisions) FILTER (WHERE d.transport = 'http'))::bigint AS http,
+	       (sum(d.decisions) FILTER (WHERE d.transport = 'enhanced_http'))::bigint AS enhanced_http,
+	       (sum(d.decisions) FILTER (WHERE d.transport = 'https'))::bigint AS https,
+	       (sum(d.decisions) FILTER (WHERE d.request = 'registration'))::bigint AS registrations,
+	       min(d.stats_reset) AS stats_reset
+	FROM cmblock.decision_counts() WITH ORDINALITY AS d (reason, transport, request, decisions, stats_reset, place)
+	GROUP BY d.reason
+	ORDER BY min(d.place);
+COMMENT ON VIEW cmblock.decision_statistics IS 'how many requests were allowed, and how many refused for which reason, since stats_reset; empty where cmblock is not preloaded';
+COMMENT ON COLUMN cmblock.decision_statistics.reason IS 'allowed, or the first reason to refuse';
+COMMENT ON COLUMN cmblock.decision_statistics.decisions IS 'how often that was the answer';
+COMMENT ON COLUMN cmblock.decision_statistics.http IS 'of these, over http';
+COMMENT ON COLUMN cmblock.decision_statistics.enhanced_http IS 'of these, over enhanced http';
+COMMENT ON COLUMN cmblock.decision_statistics.https IS 'of these, over https';
+COMMENT ON COLUMN cmblock.decision_statistics.registrations IS 'of these, requests to be registered';
+COMMENT ON COLUMN cmblock.decision_statistics.stats_reset IS 'since when is counted: the start of the server, or reset_decision_statistics';
+
+-- ---------------------------------------------------------------------------------------------
 -- Privileges: PUBLIC has none, but for the data types' own functions, which touch no data
 -- ---------------------------------------------------------------------------------------------
 
@@ -1937,6 +1970,13 @@ BEGIN
 	END LOOP;
 END
 $$;
+
+-- What a monitoring tool reads: no names of clients, no certificates, no reasons of blocks.
+GRANT USAGE ON SCHEMA cmblock TO pg_monitor;
+GRANT SELECT ON cmblock.this_site, cmblock.site, cmblock.replication_status, cmblock.crl_status, cmblock.crl_cache,
+	cmblock.crl_cache_total, cmblock.decision_statistics TO pg_monitor;
+GRANT EXECUTE ON FUNCTION cmblock.version(), cmblock.replication_worker(), cmblock.link_phase, cmblock.refresher_state(),
+	cmblock.crl_cache_entries(), cmblock.crl_cache_totals(), cmblock.decision_counts(), cmblock.verify_block_history() TO pg_monitor;
 
 -- ---------------------------------------------------------------------------------------------
 -- What pg_dump keeps. A superuser restores it with cmblock.restore = on.

@@ -18,6 +18,8 @@
 
 #include "compat.h"
 #include "decision.h"
+#include "decision_statistics.h"
+#include "refusal_log.h"
 
 PG_FUNCTION_INFO_V1(cmblock_check_access);
 PG_FUNCTION_INFO_V1(cmblock_is_allowed);
@@ -40,6 +42,26 @@ read_request(FunctionCallInfo fcinfo, AccessRequest *request)
 	request->at = PG_ARGISNULL(5) ? GetCurrentTransactionStartTimestamp() : PG_GETARG_TIMESTAMPTZ(5);
 }
 
+static const Finding *
+first_refusal(const AccessDecision *decision)
+{
+	for (int i = 0; i < decision->count; i++)
+		if (decision->finding[i].answer == ANSWER_REFUSED)
+			return &decision->finding[i];
+	return NULL;
+}
+
+/* A decision that somebody acts on is counted, and logged when it refuses; explain_access only explains one. */
+static void
+record(const AccessRequest *request, const AccessDecision *decision)
+{
+	const Finding *refusal = first_refusal(decision);
+
+	cmblock_count_decision(request, refusal ? refusal->reason : REASON_NONE);
+	if (refusal && cmblock_log_refusals)
+		cmblock_log_refusal(request, decision);
+}
+
 Datum
 cmblock_is_allowed(PG_FUNCTION_ARGS)
 {
@@ -48,6 +70,7 @@ cmblock_is_allowed(PG_FUNCTION_ARGS)
 
 	read_request(fcinfo, &request);
 	cmblock_decide(&request, WORDS_NONE, &decision);
+	record(&request, &decision);
 	PG_RETURN_BOOL(decision.allowed);
 }
 
@@ -55,7 +78,7 @@ cmblock_is_allowed(PG_FUNCTION_ARGS)
 
 /* The reasons of the findings with this answer, each once, in order. */
 static Datum
-reasons_with(const AccessDecision *decision, Answer answer)
+reasons_with(const AccessDecision *decision, StepAnswer answer)
 {
 	Datum names[MAX_FINDINGS];
 	int count = 0;
@@ -71,15 +94,6 @@ reasons_with(const AccessDecision *decision, Answer answer)
 		names[count++] = CStringGetTextDatum(cmblock_reason_name(f->reason));
 	}
 	return PointerGetDatum(construct_array(names, count, TEXTOID, -1, false, TYPALIGN_INT));
-}
-
-static const Finding *
-first_refusal(const AccessDecision *decision)
-{
-	for (int i = 0; i < decision->count; i++)
-		if (decision->finding[i].answer == ANSWER_REFUSED)
-			return &decision->finding[i];
-	return NULL;
 }
 
 #define DECISION_COLUMNS 10
@@ -107,6 +121,7 @@ cmblock_check_access(PG_FUNCTION_ARGS)
 	}
 	read_request(fcinfo, &request);
 	cmblock_decide(&request, WORDS_REFUSALS, &d);
+	record(&request, &d);
 	refusal = first_refusal(&d);
 
 	values[0] = BoolGetDatum(d.allowed);

@@ -17,6 +17,7 @@
 #include "crl_cache.h"
 #include "crl_import.h"
 #include "crl_source.h"
+#include "refusal_log.h"
 #include "worker.h"
 
 PG_MODULE_MAGIC;
@@ -54,6 +55,7 @@ _PG_init(void)
 	cmblock_authority_init();
 	cmblock_crl_import_init();
 	cmblock_crl_source_define_settings();
+	cmblock_refusal_log_define_settings();
 	cmblock_worker_init();
 	MarkGUCPrefixReserved("cmblock");
 }

@@ -98,7 +98,7 @@ cmblock_step_question(Step step)
 }
 
 const char *
-cmblock_answer_name(Answer answer)
+cmblock_answer_name(StepAnswer answer)
 {
 	return answer_names[answer];
 }
@@ -140,7 +140,7 @@ typedef struct Evaluation
 } Evaluation;
 
 static void
-find(Evaluation *e, Step step, Answer answer, Reason reason, char *detail)
+find(Evaluation *e, Step step, StepAnswer answer, Reason reason, char *detail)
 {
 	AccessDecision *d = e->decision;
 

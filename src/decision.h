@@ -57,20 +57,20 @@ typedef enum Step
 
 extern const char *cmblock_step_question(Step step);
 
-typedef enum Answer
+typedef enum StepAnswer
 {
 	ANSWER_PASSED,
 	ANSWER_NOTED, /* passed with a warning */
 	ANSWER_SKIPPED,
 	ANSWER_REFUSED
-} Answer;
+} StepAnswer;
 
-extern const char *cmblock_answer_name(Answer answer);
+extern const char *cmblock_answer_name(StepAnswer answer);
 
 typedef struct Finding
 {
 	Step step;
-	Answer answer;
+	StepAnswer answer;
 	Reason reason;
 	char *detail; /* a sentence or two; NULL when less wordiness was asked for */
 } Finding;

@@ -30,8 +30,8 @@ PG_FUNCTION_INFO_V1(cmblock_revoke_privilege);
 typedef struct Privilege
 {
 	const char *name;
-	const char *functions[24];
-	const char *relations[24];
+	const char *functions[32];
+	const char *relations[32];
 } Privilege;
 
 static const Privilege privileges[] = {
@@ -57,11 +57,12 @@ static const Privilege privileges[] = {
 	 {NULL}},
 	{"reader",
 	 {"verify_block_history", "replication_worker", "link_phase", "enforcement", "wait_for_enforcement",
-	  "refresher_state", "revocation_status", "crl_checking", "crl_cache_entries", "crl_cache_totals"},
+	  "refresher_state", "revocation_status", "crl_checking", "crl_cache_entries", "crl_cache_totals",
+	  "decision_counts"},
 	 {"blocked_client", "blocked_certificate", "block_history", "suspected_rejoin", "replication_status",
 	  "this_site", "site", "client", "certificate", "block_event", "certificate_authority",
 	  "blocked_not_revoked", "revoked_not_blocked", "crl", "crl_scope", "crl_source", "crl_status",
-	  "crl_cache", "crl_cache_total"}},
+	  "crl_cache", "crl_cache_total", "decision_statistics"}},
 };
 
 static const Privilege *

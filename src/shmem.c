@@ -12,9 +12,11 @@
 #include "storage/shmem.h"
 
 #include "crl_cache.h"
+#include "decision_statistics.h"
 #include "incarnation.h"
 #include "phase.h"
 #include "question.h"
+#include "refusal_log.h"
 #include "shmem.h"
 #include "slots.h"
 
@@ -32,6 +34,8 @@ request(void)
 	RequestAddinShmemSpace(cmblock_crl_cache_shmem_size());
 	RequestAddinShmemSpace(cmblock_question_size());
 	RequestAddinShmemSpace(cmblock_phase_size());
+	RequestAddinShmemSpace(cmblock_decision_statistics_size());
+	RequestAddinShmemSpace(cmblock_refusal_log_size());
 	RequestNamedLWLockTranche("cmblock", CMBLOCK_LOCKS);
 }
 
@@ -47,6 +51,8 @@ startup(void)
 	cmblock_crl_cache_startup();
 	cmblock_question_startup();
 	cmblock_phase_startup();
+	cmblock_decision_statistics_startup();
+	cmblock_refusal_log_startup();
 	LWLockRelease(AddinShmemInitLock);
 }
 

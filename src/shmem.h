@@ -14,10 +14,11 @@ typedef enum CmblockLock
 	LOCK_SLOTS,
 	LOCK_CRL_CACHE,
 	LOCK_QUESTIONS,
-	LOCK_PHASES
+	LOCK_PHASES,
+	LOCK_DECISIONS
 } CmblockLock;
 
-#define CMBLOCK_LOCKS (LOCK_PHASES + 1)
+#define CMBLOCK_LOCKS (LOCK_DECISIONS + 1)
 
 /* Called from _PG_init while shared_preload_libraries is being loaded. */
 extern void cmblock_shmem_init(void);
