@@ -194,7 +194,7 @@ cmblock_note_run(void)
 	Datum values[4];
 
 	run[0] = '\0';
-	snprintf(token, sizeof(token), "%016" INT64_MODIFIER "x", server_start->token);
+	snprintf(token, sizeof(token), "%016llx", (unsigned long long) server_start->token);
 	if (cmblock_execute(&last_run, NULL, NULL) > 0)
 	{
 		bool isnull;

@@ -48,10 +48,12 @@ BEGIN
 #   code, kind, hierarchy, parent   call cmblock.setup_site with these
 #   conf => text     more lines for postgresql.conf
 #   init => [...]    more options of initdb
+#   start => 0       only made, and without the extension (1)
+#   install_path => directory   another server than the one under test, with its bin and lib below
 sub new_site
 {
 	my ($name, %opt) = @_;
-	my $node = PostgreSQL::Test::Cluster->new($name);
+	my $node = PostgreSQL::Test::Cluster->new($name, $opt{install_path} ? (install_path => $opt{install_path}) : ());
 
 	$node->init(
 		allows_streaming => 1,
@@ -66,6 +68,7 @@ END
 	$node->append_conf('postgresql.conf', "shared_preload_libraries = 'cmblock'")
 	  if $opt{preload} // 1;
 	$node->append_conf('postgresql.conf', $opt{conf}) if $opt{conf};
+	return $node unless $opt{start} // 1;
 	$node->start;
 	$node->safe_psql('postgres', 'CREATE EXTENSION cmblock') if $opt{extension} // 1;
 	setup_site($node, %opt) if $opt{kind};

@@ -104,8 +104,10 @@ certificate old '/O=Test/CN=Old root' - root -enddate 20210101000000Z
 certificate crlsign '/O=Test/CN=CRL signer' - crlsign
 certificate critical_ca '/O=Test/CN=Critical CA' - critical_ca
 key v1
-openssl req -new -key v1.key -subj '/O=Test/CN=V1 root' -config ca.cnf -out v1.csr
-openssl x509 -req -in v1.csr -signkey v1.key -days 3650 -out v1.der -outform DER
+# Since OpenSSL 3.2 version 3 is the default, and the first has an option.
+v1_option=
+! openssl req -help 2>&1 | grep -q -e -x509v1 || v1_option=-x509v1
+openssl req -x509 $v1_option -key v1.key -subj '/O=Test/CN=V1 root' -config ca.cnf -days 3650 -outform DER -out v1.der
 openssl x509 -in v1.der -inform DER -out v1.pem
 
 # ---------- certificates of the root ----------

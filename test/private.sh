@@ -9,6 +9,7 @@
 #
 #   AREA        the directory that holds everything; it is removed at the end
 #   PG_CONFIG   the pg_config of the private PostgreSQL, whose programs are first in PATH
+#   PG_CONFIG_OLD   if it was set: the pg_config of a private copy of that one, from which pg_upgrade is tested
 #
 # and with a clean environment otherwise. PostgreSQL refuses to run as root, so root runs the command as
 # TEST_USER (postgres if not set). However it ends, processes it left are stopped and AREA is removed;
@@ -115,25 +116,34 @@ then
 	tar -C "$vectors" -c . | as_user tar -C "$area/shared/crl-vectors" -x
 fi
 
-# The programs must be copies: a symbolic link would lead the server home.
-for what in bindir sharedir pkglibdir includedir includedir-server
-do
-	dir=$("$pg_config" "--$what")
-	if ! as_user test -e "$area$dir"
-	then
-		as_user mkdir -p "$area$dir"
-		as_user cp -RL "$dir/." "$area$dir"
-	fi
-done
-bin=$area$("$pg_config" --bindir)
-as_user "$bin/pg_config" --version >/dev/null || fail "no program can be started below $tmp: set TMPDIR"
+# copy_server PG_CONFIG: copy a PostgreSQL into the area and say where its programs are there.
+# They must be copies: a symbolic link would lead the server home.
+copy_server()
+{
+	local what dir
+	for what in bindir sharedir pkglibdir includedir includedir-server
+	do
+		dir=$("$1" "--$what")
+		if ! as_user test -e "$area$dir"
+		then
+			as_user mkdir -p "$area$dir"
+			as_user cp -RL "$dir/." "$area$dir"
+		fi
+	done
+	dir=$area$("$1" --bindir)
+	as_user "$dir/pg_config" --version >/dev/null || fail "no program can be started below $tmp: set TMPDIR"
+	echo "$dir"
+}
+bin=$(copy_server "$pg_config")
+old_config=
+[ -z "${PG_CONFIG_OLD:-}" ] || old_config=$(copy_server "$PG_CONFIG_OLD")/pg_config
 
 # Job control gives the command a process group of its own, which can be ended as a whole.
 set -m
 (
 	cd "$area/src"
 	exec timeout --kill-after=60 "${TIME_LIMIT:-1500}" "${become[@]}" env -i \
-		AREA="$area" PG_CONFIG="$bin/pg_config" PATH="$bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin" \
+		AREA="$area" PG_CONFIG="$bin/pg_config" PG_CONFIG_OLD="$old_config" PATH="$bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin" \
 		HOME="$area" TMPDIR="$area/tmp" LANG=C.UTF-8 USER="$user" LOGNAME="$user" \
 		KEEP="$keep" TESTS="${TESTS:-}" JOBS="${JOBS:-2}" \
 		CMBLOCK_RANDOM_SECONDS="${CMBLOCK_RANDOM_SECONDS:-}" CMBLOCK_RANDOM_SEED="${CMBLOCK_RANDOM_SEED:-}" "$@"

@@ -12,6 +12,7 @@ use TAP::Harness;
 my ($result, @programs) = @ARGV;
 my ($passed, $failed, $skipped) = (0, 0, 0);
 my @bad;
+my %ended;
 
 my $harness = TAP::Harness->new(
 	{
@@ -27,6 +28,7 @@ $harness->callback(
 		my ($job, $parser) = @_;
 		my $not_ok = $parser->failed;
 
+		$ended{ $job->[0] } = 1;
 		$passed += $parser->passed - $parser->skipped;
 		$skipped += $parser->skipped || ($parser->skip_all ? 1 : 0);
 		# Died, killed, a plan that was not kept: a failure that no assertion tells of.
@@ -34,7 +36,13 @@ $harness->callback(
 		$failed += $not_ok;
 		push @bad, $job->[0] if $not_ok;
 	});
-$harness->runtests(@programs);
+# A program that bails out ends the harness, and with it those beside it: any of them may tell why.
+unless (eval { $harness->runtests(@programs); 1 })
+{
+	print $@;
+	$failed++;
+	push @bad, grep { !$ended{$_} } @programs;
+}
 
 foreach my $program (@bad)
 {

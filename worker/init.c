@@ -73,5 +73,7 @@ cmblock_worker_init(void)
 		return;
 	cmblock_shmem_init();
 	cmblock_install_utility_hook();
-	register_launcher();
+	/* pg_upgrade has to be alone: what a worker wrote to the old server now would be missing in the new one. */
+	if (!IsBinaryUpgrade)
+		register_launcher();
 }
