@@ -1225,6 +1225,11 @@ CREATE FUNCTION cmblock.explain_access(client cmblock.smsid DEFAULT NULL, certif
 	AS 'MODULE_PATHNAME', 'cmblock_explain_access' LANGUAGE C VOLATILE PARALLEL SAFE ROWS 10;
 COMMENT ON FUNCTION cmblock.explain_access IS 'may this request be served? step by step, in words; an answer is passed, noted, skipped or refused';
 
+CREATE FUNCTION cmblock.decision_cache(OUT state text, OUT size bigint, OUT from_cache bigint, OUT rows_read bigint,
+		OUT from_tables bigint)
+	AS 'MODULE_PATHNAME', 'cmblock_decision_cache' LANGUAGE C VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION cmblock.decision_cache IS 'is the cache of decisions in use here, and how were the decisions of this session made?';
+
 -- ---------------------------------------------------------------------------------------------
 -- Where CRLs come from: the refresher fetches them. Each site has its own sources; they are not replicated.
 -- ---------------------------------------------------------------------------------------------

@@ -2,7 +2,8 @@
  * access.c
  *		check_access, is_allowed and explain_access: the decision in SQL.
  *
- * All three make the same evaluation and differ in what they show of it. They may not be called at all without
+ * All three make the same evaluation and differ in what they show of it. The first two take a plain answer from the cache
+ * where there is one (quick_decision.c). They may not be called at all without
  * EXECUTE; with it, what they read needs no further privilege.
  */
 #include "postgres.h"
@@ -19,6 +20,7 @@
 #include "compat.h"
 #include "decision.h"
 #include "decision_statistics.h"
+#include "quick_decision.h"
 #include "refusal_log.h"
 
 PG_FUNCTION_INFO_V1(cmblock_check_access);
@@ -69,7 +71,8 @@ cmblock_is_allowed(PG_FUNCTION_ARGS)
 	AccessDecision decision;
 
 	read_request(fcinfo, &request);
-	cmblock_decide(&request, WORDS_NONE, &decision);
+	if (cmblock_decide_quickly(&request, WORDS_NONE, &decision) != QUICK_ALLOWED)
+		cmblock_decide(&request, WORDS_NONE, &decision);
 	record(&request, &decision);
 	PG_RETURN_BOOL(decision.allowed);
 }
@@ -120,7 +123,8 @@ cmblock_check_access(PG_FUNCTION_ARGS)
 		MemoryContextSwitchTo(caller);
 	}
 	read_request(fcinfo, &request);
-	cmblock_decide(&request, WORDS_REFUSALS, &d);
+	if (cmblock_decide_quickly(&request, WORDS_REFUSALS, &d) != QUICK_ALLOWED)
+		cmblock_decide(&request, WORDS_REFUSALS, &d);
 	record(&request, &d);
 	refusal = first_refusal(&d);
 

@@ -91,8 +91,8 @@ cmblock_catalog_generation(void)
 	return generation;
 }
 
-static Oid
-schema_oid(void)
+Oid
+cmblock_schema(void)
 {
 	if (!callback_registered)
 	{
@@ -120,7 +120,7 @@ cmblock_relation(CmblockRelation which)
 {
 	if (!OidIsValid(relation_oids[which]))
 	{
-		Oid schema = schema_oid();
+		Oid schema = cmblock_schema();
 		Oid oid = OidIsValid(schema) ? get_relname_relid(relation_names[which], schema) : InvalidOid;
 
 		if (!OidIsValid(oid))
@@ -133,7 +133,7 @@ cmblock_relation(CmblockRelation which)
 Oid
 cmblock_type(const char *name)
 {
-	Oid schema = schema_oid();
+	Oid schema = cmblock_schema();
 	Oid oid = OidIsValid(schema) ? GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum(name),
 												   ObjectIdGetDatum(schema))
 								 : InvalidOid;

@@ -164,6 +164,9 @@ typedef enum BlockAction
 /* OID of a table or index of the extension. Errors out (42P01) when the extension is not in this database. */
 extern Oid cmblock_relation(CmblockRelation which);
 
+/* OID of the extension's schema, or InvalidOid. */
+extern Oid cmblock_schema(void);
+
 /* OID of a type of the extension, by its name in schema cmblock. Not cached: for set-up code. */
 extern Oid cmblock_type(const char *name);
 

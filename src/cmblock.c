@@ -17,6 +17,7 @@
 #include "crl_cache.h"
 #include "crl_import.h"
 #include "crl_source.h"
+#include "decision_cache.h"
 #include "refusal_log.h"
 #include "worker.h"
 
@@ -52,6 +53,7 @@ _PG_init(void)
 {
 	define_settings();
 	cmblock_crl_cache_define_settings();
+	cmblock_decision_cache_define_settings();
 	cmblock_authority_init();
 	cmblock_crl_import_init();
 	cmblock_crl_source_define_settings();

@@ -331,6 +331,7 @@ scan_rows(CmblockRelation which, SetReader *reader, void (*take)(SetReader *, Ro
 	while (table_scan_getnextslot(scan, ForwardScanDirection, row.slot))
 	{
 		CHECK_FOR_INTERRUPTS();
+		cmblock_digest_row(row.slot, reader->set.digest);
 		take(reader, &row);
 	}
 	table_endscan(scan);

@@ -57,6 +57,7 @@ typedef struct CrlSet
 	int count;
 	const CrlSeries *series;
 	bool partitioned; /* some series has an issuing distribution point */
+	unsigned char digest[SHA256_OCTETS]; /* of the rows: the same in every session that has the same CRLs */
 } CrlSet;
 
 /* The current CRLs as the newest snapshot has them. Valid until the next call. */

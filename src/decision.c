@@ -535,9 +535,9 @@ step_revocation(Evaluation *e)
 	{
 		REFUSE(e, STEP_REVOCATION, REASON_CERTIFICATE_REVOKED,
 			   "%sThis hierarchy revoked it at %s, when the mobile device that it was of was deleted.",
-			   e->form == FORM_STRANGE
-				   ? psprintf("It has the key of certificate %s. ", cmblock_hex_string(revoked->sha256, SHA256_OCTETS))
-				   : "",
+			   e->form == FORM_STRANGE ? psprintf("It has the key of certificate %s. ",
+												  cmblock_hex_string(revoked->sha256, SHA256_OCTETS))
+									   : "",
 			   time_text(revoked->revoked_at));
 		return;
 	}
@@ -663,6 +663,9 @@ step_hardware(Evaluation *e)
 	text *registered = client ? client->hardware_id : NULL;
 	const Smsid *self = client ? &client->smsid : e->request->client;
 
+	/* Where it would only warn, and nobody listens, the index needs not be asked. */
+	if (e->words == WORDS_NONE && cmblock_rejoin_policy == REJOIN_REPORT)
+		return;
 	if (!given && !registered)
 	{
 		SKIP(e, STEP_HARDWARE, "No hardware id is given or registered.");

@@ -31,6 +31,7 @@
 #include "utils/xid8.h"
 
 #include "cmblock.h"
+#include "decision_cache.h"
 #include "guard.h"
 #include "incarnation.h"
 #include "scan.h"
@@ -157,6 +158,7 @@ typedef struct GuardedColumns
 	int id; /* smsid or sha256 */
 	int assigned_site;
 	int isv_proxied; /* client only */
+	int hardware_id; /* client only */
 	int registered_at;
 	int deleted_at;
 	int revoked_at; /* certificate only */
@@ -193,6 +195,7 @@ guarded_columns(Relation relation)
 	c->id = cmblock_column_number(desc, is_client ? "smsid" : "sha256");
 	c->assigned_site = cmblock_column_number(desc, "assigned_site");
 	c->isv_proxied = is_client ? cmblock_column_number(desc, "isv_proxied") : 0;
+	c->hardware_id = is_client ? cmblock_column_number(desc, "hardware_id") : 0;
 	c->registered_at = cmblock_column_number(desc, "registered_at");
 	c->deleted_at = cmblock_column_number(desc, "deleted_at");
 	c->revoked_at = is_client ? 0 : cmblock_column_number(desc, "revoked_at");
@@ -439,6 +442,61 @@ guard_applied_row(TriggerData *trigger, const GuardedColumns *c, TupleDesc desc)
 	return heap_modify_tuple_by_cols(new_row, desc, 1, unconstify(int *, &c->change_xid), &xid, &null);
 }
 
+/* ---------- the cache of decisions ---------- */
+
+static void
+touch_row(const GuardedColumns *c, TupleDesc desc, HeapTuple row)
+{
+	bool isnull;
+	Datum id = heap_getattr(row, c->id, desc, &isnull);
+
+	if (isnull)
+		return;
+	if (c->is_client)
+		cmblock_cache_touch_client(DatumGetSmsidP(id));
+	else
+	{
+		struct varlena *thumbprint = pg_detoast_datum_packed((struct varlena *) DatumGetPointer(id));
+
+		/* Another size is refused by a check of the table. */
+		if (VARSIZE_ANY_EXHDR(thumbprint) == SHA256_OCTETS)
+			cmblock_cache_touch_certificate((const unsigned char *) VARDATA_ANY(thumbprint));
+	}
+}
+
+static void
+add_blocked_hardware(const GuardedColumns *c, TupleDesc desc, HeapTuple row)
+{
+	bool isnull;
+	Datum hardware_id;
+
+	if (!c->is_client || !DatumGetBool(heap_getattr(row, c->blocked, desc, &isnull)) || isnull)
+		return;
+	hardware_id = heap_getattr(row, c->hardware_id, desc, &isnull);
+	if (!isnull)
+		cmblock_cache_add_blocked_hardware(cmblock_cache_hardware(DatumGetTextPP(hardware_id)));
+}
+
+/*
+ * From here to the end of the transaction no session uses the cache for the rows: that they were, and that they become. Of
+ * all that the guard does this comes first and always, also for what is restored or replicated.
+ */
+static void
+tell_cache(TriggerData *trigger, const GuardedColumns *c, TupleDesc desc)
+{
+	HeapTuple new_row = row_unchanged(trigger);
+
+	if (!cmblock_cache_exists())
+		return;
+	touch_row(c, desc, trigger->tg_trigtuple);
+	if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
+		touch_row(c, desc, new_row);
+	if (!TRIGGER_FIRED_BY_DELETE(trigger->tg_event))
+		add_blocked_hardware(c, desc, new_row);
+}
+
+/* ---------- the guard ---------- */
+
 Datum
 cmblock_guard_row(PG_FUNCTION_ARGS)
 {
@@ -448,6 +506,7 @@ cmblock_guard_row(PG_FUNCTION_ARGS)
 	Row old;
 	Row new;
 
+	tell_cache(trigger, c, desc);
 	if (restoring())
 		return PointerGetDatum(row_unchanged(trigger));
 	cmblock_wake_at_commit();

@@ -15,6 +15,7 @@
 #include "access/stratnum.h"
 #include "access/table.h"
 #include "access/tableam.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -74,8 +75,8 @@ static Columns client_columns = {
 	.count = CLIENT_COLUMNS};
 
 static Columns certificate_columns = {.name = {"sha256", "type", "client", "assigned_site", "serial",
-											   "not_before", "not_after", "self_signed", "deleted_at", "revoked_at", "der",
-											   BLOCK_COLUMNS},
+											   "not_before", "not_after", "self_signed", "deleted_at",
+											   "revoked_at", "der", BLOCK_COLUMNS},
 									  .count = CERT_COLUMNS};
 
 static void
@@ -124,9 +125,10 @@ equality(CmblockRelation which, Relation index)
 	return &known[which].function;
 }
 
+/* The rows whose leading index column equals the key; all rows of the index where there is none. */
 static void
 begin_scan(RowScan *rows, Columns *columns, CmblockRelation table, CmblockRelation index, Snapshot snapshot,
-		   Datum key)
+		   const Datum *key)
 {
 	ScanKeyData equal;
 
@@ -134,11 +136,12 @@ begin_scan(RowScan *rows, Columns *columns, CmblockRelation table, CmblockRelati
 	rows->index = index_open(cmblock_relation(index), AccessShareLock);
 	resolve_columns(columns, rows->table);
 	rows->number = columns->number;
-	ScanKeyEntryInitializeWithInfo(&equal, 0, 1, BTEqualStrategyNumber, InvalidOid,
-								   rows->index->rd_indcollation[0], equality(index, rows->index), key);
+	if (key)
+		ScanKeyEntryInitializeWithInfo(&equal, 0, 1, BTEqualStrategyNumber, InvalidOid,
+									   rows->index->rd_indcollation[0], equality(index, rows->index), *key);
 	rows->slot = table_slot_create(rows->table, NULL);
-	rows->scan = cmblock_index_beginscan(rows->table, rows->index, snapshot, 1, 0);
-	index_rescan(rows->scan, &equal, 1, NULL, 0);
+	rows->scan = cmblock_index_beginscan(rows->table, rows->index, snapshot, key ? 1 : 0, 0);
+	index_rescan(rows->scan, key ? &equal : NULL, key ? 1 : 0, NULL, 0);
 }
 
 static bool
@@ -251,9 +254,10 @@ bool
 cmblock_find_client(Snapshot snapshot, const Smsid *smsid, ClientRecord *client)
 {
 	RowScan rows;
+	Datum key = SmsidPGetDatum(smsid);
 	bool found;
 
-	begin_scan(&rows, &client_columns, REL_CLIENT, IDX_CLIENT_SMSID, snapshot, SmsidPGetDatum(smsid));
+	begin_scan(&rows, &client_columns, REL_CLIENT, IDX_CLIENT_SMSID, snapshot, &key);
 	found = next_row(&rows);
 	if (found)
 		read_client(&rows, client);
@@ -265,11 +269,11 @@ bool
 cmblock_find_blocked_hardware(Snapshot snapshot, text *hardware_id, const Smsid *except, ClientRecord *client)
 {
 	RowScan rows;
+	Datum key = PointerGetDatum(hardware_id);
 	bool found = false;
 
 	/* The index holds blocked clients only: placeholders that thousands of machines share cost nothing. */
-	begin_scan(&rows, &client_columns, REL_CLIENT, IDX_CLIENT_BLOCKED_HARDWARE_ID, snapshot,
-			   PointerGetDatum(hardware_id));
+	begin_scan(&rows, &client_columns, REL_CLIENT, IDX_CLIENT_BLOCKED_HARDWARE_ID, snapshot, &key);
 	while (!found && next_row(&rows))
 	{
 		if (except && memcmp(DatumGetSmsidP(required(&rows, CLIENT_SMSID)), except, SMSID_OCTETS) == 0)
@@ -281,16 +285,34 @@ cmblock_find_blocked_hardware(Snapshot snapshot, text *hardware_id, const Smsid 
 	return found;
 }
 
+void
+cmblock_each_blocked_hardware(Snapshot snapshot, void (*take)(text *hardware_id))
+{
+	RowScan rows;
+
+	begin_scan(&rows, &client_columns, REL_CLIENT, IDX_CLIENT_BLOCKED_HARDWARE_ID, snapshot, NULL);
+	while (next_row(&rows))
+	{
+		bool isnull;
+		Datum hardware_id = column(&rows, CLIENT_HARDWARE_ID, &isnull);
+
+		CHECK_FOR_INTERRUPTS();
+		if (!isnull)
+			take(DatumGetTextPP(hardware_id));
+	}
+	end_scan(&rows);
+}
+
 int
 cmblock_find_certificate(Snapshot snapshot, const unsigned char *thumbprint, int length,
 						 CertificateRecord *certificate, CertificateRecord *other)
 {
 	RowScan rows;
+	Datum key = PointerGetDatum(cmblock_make_thumbprint(thumbprint, length));
 	int found = 0;
 
 	begin_scan(&rows, &certificate_columns, REL_CERTIFICATE,
-			   length == SHA1_OCTETS ? IDX_CERTIFICATE_SHA1 : IDX_CERTIFICATE_SHA256, snapshot,
-			   PointerGetDatum(cmblock_make_thumbprint(thumbprint, length)));
+			   length == SHA1_OCTETS ? IDX_CERTIFICATE_SHA1 : IDX_CERTIFICATE_SHA256, snapshot, &key);
 	while (found < 2 && next_row(&rows))
 	{
 		if (found == 0)
@@ -307,10 +329,10 @@ List *
 cmblock_find_certificates_by_key(Snapshot snapshot, const unsigned char *key_sha256)
 {
 	RowScan rows;
+	Datum key = PointerGetDatum(cmblock_make_thumbprint(key_sha256, SHA256_OCTETS));
 	List *found = NIL;
 
-	begin_scan(&rows, &certificate_columns, REL_CERTIFICATE, IDX_CERTIFICATE_KEY, snapshot,
-			   PointerGetDatum(cmblock_make_thumbprint(key_sha256, SHA256_OCTETS)));
+	begin_scan(&rows, &certificate_columns, REL_CERTIFICATE, IDX_CERTIFICATE_KEY, snapshot, &key);
 	while (next_row(&rows))
 	{
 		CertificateRecord *certificate;
@@ -332,10 +354,10 @@ bytea *
 cmblock_find_certificate_der(Snapshot snapshot, const unsigned char *sha256)
 {
 	RowScan rows;
+	Datum key = PointerGetDatum(cmblock_make_thumbprint(sha256, SHA256_OCTETS));
 	bytea *der = NULL;
 
-	begin_scan(&rows, &certificate_columns, REL_CERTIFICATE, IDX_CERTIFICATE_SHA256, snapshot,
-			   PointerGetDatum(cmblock_make_thumbprint(sha256, SHA256_OCTETS)));
+	begin_scan(&rows, &certificate_columns, REL_CERTIFICATE, IDX_CERTIFICATE_SHA256, snapshot, &key);
 	if (next_row(&rows))
 		der = DatumGetByteaPCopy(required(&rows, CERT_DER));
 	end_scan(&rows);

@@ -59,6 +59,9 @@ extern bool cmblock_find_client(Snapshot snapshot, const Smsid *smsid, ClientRec
 extern bool cmblock_find_blocked_hardware(Snapshot snapshot, text *hardware_id, const Smsid *except,
 										  ClientRecord *client);
 
+/* Calls back for the hardware id of each blocked client that has one. */
+extern void cmblock_each_blocked_hardware(Snapshot snapshot, void (*take)(text *hardware_id));
+
 /*
  * The certificates with this thumbprint of 20 or 32 octets: how many, and the first. There is at most one for a
  * SHA-256; a second for a SHA-1 goes to `other`, which may be NULL.

@@ -45,6 +45,7 @@ typedef struct Judgement
 	const CrlSet *set;
 	const struct Judgement *outer; /* for which this signer is being judged, or NULL */
 	int depth;
+	TimeSpan *span; /* for which the answer is the same */
 	ElementStatus *status;
 	bool *outdated; /* set when a CRL of the set was replaced meanwhile */
 	uint16 covered; /* reasons for which it is known to be good */
@@ -116,9 +117,16 @@ find_signer(const Judgement *j, const CrlSeries *series, TrustChain *chain)
 		if (is_signer(series, j->above[i]))
 			return j->above[i];
 	for (int i = 0; i < list->count; i++)
-		if (is_signer(series, &list->authority[i]) &&
-			cmblock_trust_authority(&list->authority[i], j->above[j->above_count - 1], j->at, chain))
+	{
+		bool trusted;
+
+		if (!is_signer(series, &list->authority[i]))
+			continue;
+		trusted = cmblock_trust_authority(&list->authority[i], j->above[j->above_count - 1], j->at, chain);
+		cmblock_narrow_span(j->span, &chain->span);
+		if (trusted)
 			return &list->authority[i];
+	}
 	return NULL;
 }
 
@@ -143,6 +151,7 @@ judge_signer(const Judgement *j, const Authority *signer, const TrustChain *chai
 						   .set = j->set,
 						   .outer = j,
 						   .depth = j->depth + 1,
+						   .span = j->span,
 						   .status = &status,
 						   .outdated = j->outdated};
 
@@ -258,11 +267,11 @@ conclude_revoked(Judgement *j, const CrlSeries *series, const Authority *signer,
 
 /* Is the CRL in force (rules 18 and 19)? REV_NONE, or what is wrong in terms of a full CRL. */
 static RevocationReason
-check_window(const HeldCrl *crl, TimestampTz at, int64 grace, int64 max_age)
+check_window(const HeldCrl *crl, const Judgement *j, int64 grace, int64 max_age)
 {
 	TimestampTz until = DT_NOEND;
 
-	if (at < crl->this_update - CLOCK_SKEW)
+	if (cmblock_is_before(j->at, crl->this_update - CLOCK_SKEW, j->span))
 		return REV_CRL_NOT_YET_VALID;
 	if (crl->has_next_update)
 		until = crl->next_update + grace;
@@ -270,13 +279,13 @@ check_window(const HeldCrl *crl, TimestampTz at, int64 grace, int64 max_age)
 		until = Min(until, crl->this_update + max_age);
 	if (until == DT_NOEND)
 		return REV_NO_NEXT_UPDATE;
-	return at > until ? REV_CRL_EXPIRED : REV_NONE;
+	return cmblock_is_after(j->at, until, j->span) ? REV_CRL_EXPIRED : REV_NONE;
 }
 
 static RevocationReason
-check_delta_window(const HeldCrl *delta, TimestampTz at, int64 grace)
+check_delta_window(const HeldCrl *delta, const Judgement *j, int64 grace)
 {
-	switch (check_window(delta, at, grace, 0))
+	switch (check_window(delta, j, grace, 0))
 	{
 		case REV_NONE:
 			return REV_NONE;
@@ -301,7 +310,7 @@ check_delta(const Judgement *j, const CrlSeries *series)
 		return REV_NONE;
 	if (series->delta)
 	{
-		window = check_delta_window(series->delta, j->at, crls->delta_grace);
+		window = check_delta_window(series->delta, j, crls->delta_grace);
 		if (window == REV_NONE && series->delta->unknown_critical_entry)
 			return REV_UNKNOWN_CRITICAL_ENTRY;
 		return window;
@@ -312,7 +321,8 @@ check_delta(const Judgement *j, const CrlSeries *series)
 		return crls->delta_policy == DELTA_REQUIRED && series->base->names_freshest ? REV_DELTA_MISSING
 																					: REV_NONE;
 	if (series->delta_is_superseded &&
-		j->at <= series->base->this_update + series->delta_period + crls->delta_grace)
+		!cmblock_is_after(j->at, series->base->this_update + series->delta_period + crls->delta_grace,
+						  j->span))
 		return REV_NONE;
 	return REV_DELTA_MISSING;
 }
@@ -328,7 +338,7 @@ check_proof(const Judgement *j, const CrlSeries *series)
 
 	if (series->base == NULL)
 		return series->early_delta ? REV_BASE_TOO_OLD : REV_CRL_MISSING;
-	reason = check_window(series->base, j->at, crls->base_grace, crls->max_age);
+	reason = check_window(series->base, j, crls->base_grace, crls->max_age);
 	if (reason != REV_NONE)
 		return reason;
 	if (series->base->unknown_critical_entry)
@@ -353,7 +363,7 @@ look_through(const Judgement *j, const CrlSeries *series, bool direct, const Hel
 	in_delta = look_up(j, series, series->delta, direct, entry);
 	if (in_delta == FOUND_REVOKED ||
 		(in_delta == FOUND_REMOVED &&
-		 check_delta_window(series->delta, j->at, expectations(j)->delta_grace) == REV_NONE))
+		 check_delta_window(series->delta, j, expectations(j)->delta_grace) == REV_NONE))
 		return in_delta;
 	in_base = look_up(j, series, series->base, direct, entry);
 	if (in_base == FOUND_NOTHING && in_delta == FOUND_NO_CRL)
@@ -498,6 +508,7 @@ check_chain(const Leaf *leaf, const TrustChain *chain, TimestampTz at, bool by_p
 	const CrlSet *set = cmblock_crl_set();
 
 	memset(answer, 0, offsetof(RevocationAnswer, element));
+	answer->span = ALL_TIMES;
 	/* ca[0] signed the certificate, ca[1] signed ca[0], and so on; nobody above revokes the anchor. */
 	for (int i = 0; i < chain->length; i++)
 	{
@@ -507,6 +518,7 @@ check_chain(const Leaf *leaf, const TrustChain *chain, TimestampTz at, bool by_p
 					   .at = at,
 					   .set = set,
 					   .outdated = &answer->outdated,
+					   .span = &answer->span,
 					   .status = &answer->element[answer->count]};
 
 		if (by_policy && chain->ca[i]->policy == CRL_OFF)

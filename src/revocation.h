@@ -68,6 +68,7 @@ typedef struct RevocationAnswer
 	bool required;     /* unknown comes from a CA whose policy is "required" */
 	int deciding;      /* the element that gives the status */
 	bool outdated;     /* a CRL was replaced in the table while it was being asked for */
+	TimeSpan span;     /* the times for which the answer is the same */
 	int count;
 	ElementStatus element[MAX_CHAIN]; /* the certificate first */
 } RevocationAnswer;

@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/nbtree.h"
 #include "access/stratnum.h"
 #include "access/table.h"
@@ -15,6 +16,8 @@
 
 #include "compat.h"
 #include "scan.h"
+#include "types.h"
+#include "x509.h"
 
 /*
  * GetLatestSnapshot refuses to work in parallel mode, where a query wants all its workers to see the same. A decision
@@ -52,6 +55,27 @@ Datum
 cmblock_lookup_column(IndexLookup *lookup, const char *name, bool *isnull)
 {
 	return cmblock_slot_column(lookup->slot, RelationGetDescr(lookup->table), name, isnull);
+}
+
+/*
+ * What is stored out of line goes in by its pointer, which nothing else gets as long as the row is there. Rows have keys, so
+ * none can take another away.
+ */
+void
+cmblock_digest_row(TupleTableSlot *slot, unsigned char *digest)
+{
+	bool mine;
+	HeapTuple tuple = ExecFetchSlotHeapTuple(slot, false, &mine);
+	HeapTupleHeader header = tuple->t_data;
+	unsigned char of_row[SHA256_OCTETS];
+
+	/* The bitmap of nulls and the columns; how long the bitmap is, is seen from it being there. */
+	cmblock_sha256(header->t_bits, tuple->t_len - offsetof(HeapTupleHeaderData, t_bits), of_row);
+	of_row[0] ^= header->t_hoff;
+	for (int i = 0; i < SHA256_OCTETS; i++)
+		digest[i] ^= of_row[i];
+	if (mine)
+		heap_freetuple(tuple);
 }
 
 bool

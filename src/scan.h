@@ -41,6 +41,9 @@ extern void cmblock_index_lookup_end(IndexLookup *lookup);
 extern Datum cmblock_lookup_column(IndexLookup *lookup, const char *name, bool *isnull);
 extern Datum cmblock_slot_column(TupleTableSlot *slot, TupleDesc desc, const char *name, bool *isnull);
 
+/* Mixes the row into a digest of SHA256_OCTETS that names the contents of its table, in whatever order they are read. */
+extern void cmblock_digest_row(TupleTableSlot *slot, unsigned char *digest);
+
 /* Number of a column of one of our tables; an error when it is not there. */
 extern int cmblock_column_number(TupleDesc desc, const char *name);
 

@@ -12,6 +12,7 @@
 #include "storage/shmem.h"
 
 #include "crl_cache.h"
+#include "decision_cache.h"
 #include "decision_statistics.h"
 #include "incarnation.h"
 #include "phase.h"
@@ -34,6 +35,7 @@ request(void)
 	RequestAddinShmemSpace(cmblock_crl_cache_shmem_size());
 	RequestAddinShmemSpace(cmblock_question_size());
 	RequestAddinShmemSpace(cmblock_phase_size());
+	RequestAddinShmemSpace(cmblock_decision_cache_shmem_size());
 	RequestAddinShmemSpace(cmblock_decision_statistics_size());
 	RequestAddinShmemSpace(cmblock_refusal_log_size());
 	RequestNamedLWLockTranche("cmblock", CMBLOCK_LOCKS);
@@ -51,6 +53,7 @@ startup(void)
 	cmblock_crl_cache_startup();
 	cmblock_question_startup();
 	cmblock_phase_startup();
+	cmblock_decision_cache_startup();
 	cmblock_decision_statistics_startup();
 	cmblock_refusal_log_startup();
 	LWLockRelease(AddinShmemInitLock);

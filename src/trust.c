@@ -23,6 +23,7 @@
 #include "access/relation.h"
 #include "access/table.h"
 #include "access/tableam.h"
+#include "access/xlog.h"
 #include "miscadmin.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
@@ -32,6 +33,7 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "decision_cache.h"
 #include "scan.h"
 #include "trust.h"
 #include "x509.h"
@@ -175,6 +177,7 @@ read_rows(TrustList *list)
 	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
 	{
 		CHECK_FOR_INTERRUPTS();
+		cmblock_digest_row(slot, list->digest);
 		if (list->count == room)
 		{
 			room *= 2;
@@ -356,6 +359,80 @@ leaf_table(void)
 	return known_leaves;
 }
 
+/* The usual case: nothing is wrong, and one CA signed it. The number is that CA's place, which its list's digest fixes. */
+uint32
+cmblock_trust_memo(const unsigned char *sha256)
+{
+	const KnownLeaf *entry = known_leaves ? hash_search(known_leaves, sha256, HASH_FIND, NULL) : NULL;
+	int place;
+
+	if (!entry || entry->flaw != TRUST_OK || !entry->for_clients || entry->excluded_by ||
+		!bms_get_singleton_member(entry->issuers, &place))
+		return 0;
+	return (uint32) place + 1;
+}
+
+/* Into the list that was read last, as its caller means: to look for a newer one here would mix two lists. */
+void
+cmblock_trust_recall(const unsigned char *sha256, uint32 memo)
+{
+	KnownLeaf found = {.flaw = TRUST_OK, .for_clients = true};
+	MemoryContext caller;
+
+	if (memo == 0 || memo > current.count || hash_search(leaf_table(), sha256, HASH_FIND, NULL) != NULL)
+		return;
+	caller = MemoryContextSwitchTo(leaf_context);
+	memcpy(found.sha256, sha256, SHA256_OCTETS);
+	found.issuers = bms_make_singleton((int) memo - 1);
+	*(KnownLeaf *) hash_search(known_leaves, sha256, HASH_ENTER, NULL) = found;
+	MemoryContextSwitchTo(caller);
+}
+
+/*
+ * On a standby no judgement is kept in the cache of decisions. But that a CA's key verified a signature is true for good, whatever
+ * becomes of the rows, so what was found out is kept there under a tag of its own. The key is the digest of what was
+ * verified, and the list goes by its digest.
+ */
+#define MEMO_TAG UINT64CONST(0x7369676E61747572)
+
+static uint64
+list_hash(const TrustList *list)
+{
+	return cmblock_cache_hash(list->digest, sizeof(list->digest));
+}
+
+static bool
+memos_are_shared(void)
+{
+	return cmblock_cache_exists() && RecoveryInProgress();
+}
+
+static void
+recall_shared(const TrustList *list, const unsigned char *sha256)
+{
+	CachedCertificate kept;
+	CacheTicket ticket;
+
+	if (memos_are_shared() && cmblock_cache_find_certificate(sha256, MEMO_TAG, &kept, &ticket) == CACHE_HIT &&
+		kept.memo_list == list_hash(list))
+		cmblock_trust_recall(sha256, kept.memo);
+}
+
+static void
+share_memo(const TrustList *list, const unsigned char *sha256)
+{
+	CachedCertificate keep = {.memo = cmblock_trust_memo(sha256)};
+	CachedCertificate kept;
+	CacheTicket ticket;
+
+	if (!memos_are_shared() || keep.memo == 0 ||
+		cmblock_cache_find_certificate(sha256, MEMO_TAG, &kept, &ticket) == CACHE_BUSY)
+		return;
+	memcpy(keep.sha256, sha256, SHA256_OCTETS);
+	keep.memo_list = list_hash(list);
+	cmblock_cache_put_certificate(&keep, MEMO_TAG, &ticket);
+}
+
 /* The certificate's entry, made on first sight; NULL when it cannot be read. */
 static const KnownLeaf *
 know_leaf(const TrustList *list, const Leaf *leaf)
@@ -366,6 +443,10 @@ know_leaf(const TrustList *list, const Leaf *leaf)
 	bool named;
 	MemoryContext caller;
 
+	entry = hash_search(leaf_table(), leaf->sha256, HASH_FIND, NULL);
+	if (entry)
+		return entry;
+	recall_shared(list, leaf->sha256);
 	entry = hash_search(leaf_table(), leaf->sha256, HASH_FIND, NULL);
 	if (entry)
 		return entry;
@@ -388,6 +469,7 @@ know_leaf(const TrustList *list, const Leaf *leaf)
 	entry = hash_search(known_leaves, leaf->sha256, HASH_ENTER, NULL);
 	*entry = found;
 	MemoryContextSwitchTo(caller);
+	share_memo(list, leaf->sha256);
 	return entry;
 }
 
@@ -411,7 +493,8 @@ judge_authority(const PathSearch *search, int place)
 	const Authority *a = &search->list->authority[place];
 	int intermediates = 0;
 
-	if (search->at < a->not_before || search->at > a->not_after)
+	if (cmblock_is_before(search->at, a->not_before, &search->chain->span) ||
+		cmblock_is_after(search->at, a->not_after, &search->chain->span))
 		return TRUST_CA_NOT_VALID;
 	if (bms_is_member(place, search->leaf->excluded_by))
 		return TRUST_CONSTRAINTS;
@@ -466,6 +549,7 @@ find_chain(const Leaf *leaf, TimestampTz at, bool for_clients, TrustChain *chain
 	PathSearch search = {.list = list, .at = at, .chain = chain, .problem = TRUST_NO_ISSUER};
 
 	chain->length = 0;
+	chain->span = ALL_TIMES;
 	if (list->count == 0)
 		return TRUST_LIST_EMPTY;
 	search.leaf = know_leaf(list, leaf);
@@ -498,7 +582,9 @@ cmblock_trust_authority(const Authority *authority, const Authority *anchor, Tim
 	PathSearch search = {.list = &current, .leaf = &below, .at = at, .chain = chain, .anchor = anchor};
 
 	chain->length = 0;
-	if (at < authority->not_before || at > authority->not_after)
+	chain->span = ALL_TIMES;
+	if (cmblock_is_before(at, authority->not_before, &chain->span) ||
+		cmblock_is_after(at, authority->not_after, &chain->span))
 		return false;
 	return authority == anchor || climb(&search, authority->parents);
 }

@@ -30,6 +30,49 @@ typedef struct CrlExpectations
 	bool require_number;
 } CrlExpectations;
 
+/*
+ * The times, both included, for which an answer that was found for one time is the same: narrowed by each comparison
+ * of that time on the way to the answer.
+ */
+typedef struct TimeSpan
+{
+	TimestampTz from;
+	TimestampTz until;
+} TimeSpan;
+
+#define ALL_TIMES ((TimeSpan){.from = DT_NOBEGIN, .until = DT_NOEND})
+
+static inline void
+cmblock_narrow_span(TimeSpan *span, const TimeSpan *by)
+{
+	span->from = Max(span->from, by->from);
+	span->until = Min(span->until, by->until);
+}
+
+static inline bool
+cmblock_is_after(TimestampTz at, TimestampTz limit, TimeSpan *span)
+{
+	if (at > limit)
+	{
+		span->from = Max(span->from, limit + 1);
+		return true;
+	}
+	span->until = Min(span->until, limit);
+	return false;
+}
+
+static inline bool
+cmblock_is_before(TimestampTz at, TimestampTz limit, TimeSpan *span)
+{
+	if (at < limit)
+	{
+		span->until = Min(span->until, limit - 1);
+		return true;
+	}
+	span->from = Max(span->from, limit);
+	return false;
+}
+
 /* A CA of the trust list, or a signer of CRLs. Valid until the next call of cmblock_trust_list. */
 typedef struct Authority
 {
@@ -57,7 +100,8 @@ typedef struct TrustList
 {
 	int count;
 	Authority *authority;
-	uint64 generation; /* another number means another list */
+	uint64 generation;                   /* another number means another list */
+	unsigned char digest[SHA256_OCTETS]; /* of its rows: the same in every session that has the same list */
 } TrustList;
 
 /* The trust list as the newest snapshot has it, parsed and linked; kept in the session until it changes. */
@@ -80,6 +124,7 @@ typedef struct TrustChain
 {
 	int length;
 	const Authority *ca[MAX_CHAIN];
+	TimeSpan span; /* for which the result is the same; set for every result */
 } TrustChain;
 
 typedef enum TrustResult
@@ -105,6 +150,13 @@ extern TrustResult cmblock_trust(const Leaf *leaf, TimestampTz at, TrustChain *c
 
 /* The same, whatever the certificate may be used for: its status can be asked for although it is no client's. */
 extern TrustResult cmblock_trust_any_use(const Leaf *leaf, TimestampTz at, TrustChain *chain);
+
+/*
+ * What was found out about the certificate's signature, as a number that can be kept and counts wherever the list has the same
+ * digest; 0 where it does not fit into one. Recalled, the certificate needs not be read and verified again.
+ */
+extern uint32 cmblock_trust_memo(const unsigned char *sha256);
+extern void cmblock_trust_recall(const unsigned char *sha256, uint32 memo);
 
 /*
  * The CAs above an authority of the list, up to this anchor; the chain is empty for the anchor itself. False when there is

@@ -1,0 +1,138 @@
+/*
+ * decision_cache.h
+ *		What decisions have read of clients and certificates, in shared memory, valid as long as nobody changes the rows.
+ *
+ * The tables are the truth; whatever is here may be thrown away at any time.
+ */
+#ifndef CMBLOCK_DECISION_CACHE_H
+#define CMBLOCK_DECISION_CACHE_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+
+#include "types.h"
+
+/* Flags of ClientFacts and CertificateFacts. */
+#define FACT_BLOCKED 0x0001
+#define FACT_DELETED 0x0002
+
+/* of a client */
+#define FACT_ISV_PROXIED 0x0010
+#define FACT_NOT_APPROVED 0x0020
+
+/* of a certificate; its type is in the bits from FACT_TYPE_SHIFT on */
+#define FACT_HAS_CLIENT 0x0010
+#define FACT_SELF_SIGNED 0x0020
+#define FACT_IN_VALIDITY 0x0040
+#define FACT_CHAINED 0x0080 /* to the trust list */
+#define FACT_REVOCATION_REFUSES 0x0100
+#define FACT_REVOCATION_WARNS 0x0200
+#define FACT_TYPE_SHIFT 16
+
+/* An entry begins with a stamp, which says under what it was put in, and its key. */
+typedef struct CachedClient
+{
+	uint64 stamp;
+	Smsid smsid;
+	uint64 hardware; /* cmblock_cache_hardware of its hardware id; 0: none */
+	SiteCode assigned_site;
+	uint32 flags;
+} CachedClient;
+
+typedef struct CachedCertificate
+{
+	uint64 stamp;
+	unsigned char sha256[SHA256_OCTETS];
+	Smsid client; /* FACT_HAS_CLIENT */
+	uint64 world; /* the trust list and the CRLs by which it was judged */
+	/* The times, both included, for which what the flags say of validity, chain and revocation is the same. */
+	TimestampTz from;
+	TimestampTz until;
+	uint32 flags;
+	uint32 memo; /* what the trust list of `memo_list` said about its signature: see trust.h; 0: nothing */
+	uint64 memo_list;
+} CachedCertificate;
+
+typedef enum CacheAnswer
+{
+	CACHE_HIT,
+	CACHE_MISS, /* the row may be read and put in */
+	CACHE_BUSY  /* somebody is changing the row, or another of its bucket */
+} CacheAnswer;
+
+/* A bucket as it was at one moment. */
+typedef struct CacheTicket
+{
+	void *bucket;
+	uint64 state;
+} CacheTicket;
+
+/* Is there a cache: was the library preloaded, and is cmblock.decision_cache_size not 0? */
+extern bool cmblock_cache_exists(void);
+
+/* ---------- readers ---------- */
+
+/*
+ * What holds for all rows of this database. False: a transaction changes so many that the cache is out of use.
+ * `tag` is changed when such a transaction ended. To be called before anything is looked for.
+ */
+extern bool cmblock_cache_begin(uint64 *tag, CacheTicket *ticket);
+
+/*
+ * Looks for the row among those that were put in under this tag. At a hit it is copied. The ticket is for
+ * putting it in, and for cmblock_cache_is_unchanged: call this before the row is read with a new snapshot.
+ */
+extern CacheAnswer cmblock_cache_find_client(const Smsid *smsid, uint64 tag, CachedClient *client,
+											 CacheTicket *ticket);
+extern CacheAnswer cmblock_cache_find_certificate(const unsigned char *sha256, uint64 tag,
+												  CachedCertificate *certificate, CacheTicket *ticket);
+
+/*
+ * Puts a row in that was read after its ticket was taken; does nothing if somebody began to change it since. The stamp
+ * is written here.
+ */
+extern void cmblock_cache_put_client(CachedClient *client, uint64 tag, const CacheTicket *ticket);
+extern void cmblock_cache_put_certificate(CachedCertificate *certificate, uint64 tag,
+										  const CacheTicket *ticket);
+
+/*
+ * Has nobody changed or begun to change any of these rows since their tickets were taken? Then all that was read with
+ * them was true at once.
+ */
+extern bool cmblock_cache_is_unchanged(const CacheTicket *tickets, int count);
+
+/* ---------- hardware ids of blocked clients ---------- */
+
+/* The form in which hardware ids are compared here; never 0. */
+extern uint64 cmblock_cache_hardware(text *hardware_id);
+
+/* False: no client with this hardware id is blocked. Holds if all that were blocked have been added. */
+extern bool cmblock_cache_hardware_may_be_blocked(uint64 hardware);
+extern void cmblock_cache_add_blocked_hardware(uint64 hardware);
+
+/* The tag under which all hardware ids of blocked clients of this database are known to have been added. */
+extern uint64 cmblock_cache_hardware_tag(void);
+extern void cmblock_cache_set_hardware_tag(uint64 tag);
+
+/* ---------- writers ---------- */
+
+/* This transaction is about to change the row: until it has ended, and ended visibly, nobody uses the cache for it. */
+extern void cmblock_cache_touch_client(const Smsid *smsid);
+extern void cmblock_cache_touch_certificate(const unsigned char *sha256);
+
+/* Grows with each transaction that touched rows and was prepared: its rows are no longer kept from being used. */
+extern uint32 cmblock_cache_prepares(void);
+
+/* The key of all keyed hashes about the cache's contents; secret, made when the server starts. */
+extern uint64 cmblock_cache_hash(const void *data, size_t size);
+
+/* cmblock.decision_cache_size, in kB */
+extern int cmblock_decision_cache_size;
+
+/* For _PG_init and the hooks in shmem.c. */
+extern void cmblock_decision_cache_define_settings(void);
+extern Size cmblock_decision_cache_shmem_size(void);
+extern void cmblock_decision_cache_startup(void);
+
+#endif
