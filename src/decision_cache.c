@@ -92,7 +92,10 @@ typedef struct CertificateBucket
 StaticAssertDecl(sizeof(ClientBucket) == 256, "a bucket of clients is four cache lines");
 StaticAssertDecl(sizeof(CertificateBucket) == 512, "a bucket of certificates is eight cache lines");
 
-/* Databases share these by their oid: the worst of that is that one empties the other's cache as well. */
+/*
+ * One for each database that has a site. Beyond this many, databases share one: the worst of that is that each empties the
+ * other's cache.
+ */
 #define DOMAINS 64
 
 typedef union Domain
@@ -101,6 +104,7 @@ typedef union Domain
 	{
 		pg_atomic_uint64 state; /* writers: transactions that changed too many rows */
 		pg_atomic_uint64 hardware_tag;
+		pg_atomic_uint32 database;
 	} in;
 	char pad[PG_CACHE_LINE_SIZE];
 } Domain;
@@ -205,6 +209,7 @@ cmblock_decision_cache_startup(void)
 	{
 		pg_atomic_init_u64(&cache->domain[i].in.state, 0);
 		pg_atomic_init_u64(&cache->domain[i].in.hardware_tag, 0);
+		pg_atomic_init_u32(&cache->domain[i].in.database, InvalidOid);
 	}
 }
 
@@ -244,10 +249,29 @@ take_ticket(BucketHead *bucket)
 	return ticket;
 }
 
+static Domain *
+claim_domain(void)
+{
+	for (uint32 i = 0; i < DOMAINS; i++)
+	{
+		Domain *d = &cache->domain[(MyDatabaseId + i) % DOMAINS];
+		uint32 owner = InvalidOid;
+
+		if (pg_atomic_compare_exchange_u32(&d->in.database, &owner, MyDatabaseId) || owner == MyDatabaseId)
+			return d;
+	}
+	return &cache->domain[MyDatabaseId % DOMAINS];
+}
+
+/* A process belongs to one database for good. */
 static inline Domain *
 domain(void)
 {
-	return &cache->domain[MyDatabaseId % DOMAINS];
+	static Domain *mine = NULL;
+
+	if (unlikely(mine == NULL))
+		mine = claim_domain();
+	return mine;
 }
 
 bool
