@@ -311,8 +311,9 @@ let_in_again('when it is back, httpd needs no restart');
 sql($site, q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'management_point'});
 is(eight_times(), $eight_answers, 'connections that were ended are made again, and nobody notices');
 
+# Rows that are being changed are not answered from shared memory.
 my $admin = session($site);
-ask($admin, 'BEGIN; LOCK cmblock.client');
+ask($admin, 'BEGIN; UPDATE cmblock.client SET name = name; LOCK cmblock.client');
 asked('a database that does not answer', '503 no_decision', @other);
 ask($admin, 'ROLLBACK');
 leave($admin);
