@@ -1658,8 +1658,8 @@ CREATE FUNCTION cmblock.open_link(protocol integer, hierarchy uuid, sender cmblo
 		incarnation text, OUT protocol_spoken integer, OUT receiver_incarnation text, OUT cursor pg_snapshot,
 		OUT cursor_incarnation text, OUT cursor_position pg_lsn)
 	RETURNS record
-	AS 'MODULE_PATHNAME', 'cmblock_open_link' LANGUAGE C STABLE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION cmblock.open_link IS 'called by a neighbour: who is calling, and up to where have I received?';
+	AS 'MODULE_PATHNAME', 'cmblock_open_link' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION cmblock.open_link IS 'called by a neighbour: who is calling, and up to where have I received, on disk?';
 
 CREATE FUNCTION cmblock.apply_changes(protocol integer, hierarchy uuid, sender cmblock.site_code, receiver cmblock.site_code,
 		incarnation text, changes bytea, cursor pg_snapshot DEFAULT NULL, "position" pg_lsn DEFAULT NULL,

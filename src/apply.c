@@ -9,9 +9,10 @@
  * inserted or updated with all triggers and constraints. The guard trigger calls cmblock_check_authority with the locked
  * row. Anything wrong raises an error, which ends the caller's transaction: a batch is taken in whole or not at all.
  *
- * The cursor arrives with the last batch of a round and is stored in the same transaction. The batches before it
- * need not be on disk when they are acknowledged: the commit that carries the cursor flushes them too, and until then the
- * sender would send them again. So they commit asynchronously.
+ * The cursor arrives with the last batch of a round and is stored in the same transaction. So a crash loses rows and cursor
+ * together, and the sender, whose connection it ends, sends again what was lost. That is why batches commit asynchronously: a block is in
+ * force here without waiting for the disk. It counts as acknowledged later, when open_link has said the cursor again, which
+ * waits for the disk (durable.c).
  *
  * Two neighbours may insert the same row at the same time: one of them gets a unique violation, and tries again.
  */
@@ -44,6 +45,7 @@
 #include "call.h"
 #include "catalog.h"
 #include "compat.h"
+#include "durable.h"
 #include "guard.h"
 #include "incarnation.h"
 #include "neighbour.h"
@@ -87,6 +89,8 @@ cmblock_open_link(PG_FUNCTION_ARGS)
 				values[i] = SPI_datumTransfer(values[i], false, -1);
 	}
 	SPI_finish();
+	if (!nulls[2])
+		cmblock_make_durable();
 
 	values[0] = Int32GetDatum(CMBLOCK_PROTOCOL);
 	values[1] = CStringGetTextDatum(cmblock_incarnation());
@@ -383,9 +387,8 @@ cmblock_apply_changes(PG_FUNCTION_ARGS)
 	cmblock_execute(&store_cursor, values, nulls);
 	SPI_finish();
 
-	if (!has_cursor)
-		(void) set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
-								 true, 0, false);
+	(void) set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true,
+							 0, false);
 	values[0] = Int64GetDatum(applied);
 	values[1] = Int64GetDatum(ignored);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, none)));

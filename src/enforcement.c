@@ -7,6 +7,8 @@
  * what they hear. A site answers from the row as it is, so the answer also tells of a site that was restored from a
  * backup and lost it: no bookkeeping about what was sent could.
  *
+ * A site speaks for itself only of what is on disk: what it says must not be undone by a crash.
+ *
  * Nothing is written anywhere. A session that waits sleeps on a condition variable and can be interrupted.
  *
  * What a neighbour tells is checked as its rows are: a child may speak for itself and the sites below it, the parent for
@@ -30,6 +32,7 @@
 #include "utils/xid8.h"
 
 #include "call.h"
+#include "durable.h"
 #include "neighbour.h"
 #include "question.h"
 #include "scan.h"
@@ -95,6 +98,7 @@ answer_here(const Smsid *client, SiteCode here)
 	{
 		answer.version = state.version;
 		answer.received_at = state.since;
+		cmblock_make_durable();
 	}
 	answer.heard_at = GetCurrentTimestamp();
 	return answer;

@@ -150,11 +150,11 @@ static void
 look_up_record(const Link *link, const Question *question, Answer *answer)
 {
 	Datum values[5] = {SmsidPGetDatum(&question->client), SiteCodeGetDatum(link->neighbour),
-					   PointerGetDatum(link->feed.since), BoolGetDatum(link->feed.upward),
+					   PointerGetDatum(link->confirmed), BoolGetDatum(link->feed.upward),
 					   SiteCodeGetDatum(link->feed.here)};
 	bool isnull;
 
-	if (!link->feed.since || cmblock_execute(&row_here, values, NULL) == 0 ||
+	if (!link->confirmed || cmblock_execute(&row_here, values, NULL) == 0 ||
 		DatumGetBool(cmblock_result(3, &isnull)))
 		return;
 	answer->word = ANSWER_UNSENT;

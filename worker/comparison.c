@@ -24,6 +24,7 @@
 
 #include "compare.h"
 #include "comparison.h"
+#include "durable.h"
 #include "statement.h"
 #include "worker.h"
 
@@ -327,6 +328,7 @@ send_rows(Link *link, Comparison *c, const PeerIdentity *who, TimestampTz now)
 		return false;
 	cmblock_read_rows_by_key(&writer, c->table, keys, count);
 	cmblock_end_work();
+	cmblock_make_durable();
 	cmblock_batch_finish(&writer);
 	c->sent += writer.rows;
 	c->awaiting = AWAIT_REPAIR;

@@ -11,12 +11,16 @@
  * changed meanwhile: a row that a later transaction than upto's changed has a change_xid that is not visible in upto, so it is
  * passed over here and sent by the next round, in its last state. No row can enter the round once it has begun.
  *
+ * Transaction numbers whose WAL was lost in a crash are used again. A cursor must not count them as seen, or what their
+ * next owners change would never be sent, and no neighbour may get a version that a crash takes back. So what the snapshot calls
+ * finished, rolled back included, gets to disk before the round's first batch leaves: up to the end of WAL when the
+ * snapshot was taken. Nearly always the commit that made the round did that already, and later WAL is not waited for.
+ *
  * The oldest change_xid that can matter is the xmin of since: the index on (change_xid, key) starts there.
  */
 #include "postgres.h"
 
 #include "access/xlog.h"
-#include "access/xlog_internal.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
@@ -26,6 +30,7 @@
 #include "utils/memutils.h"
 #include "utils/xid8.h"
 
+#include "durable.h"
 #include "feed.h"
 #include "statement.h"
 #include "worker.h"
@@ -144,7 +149,7 @@ cmblock_feed_begin(Feed *feed)
 {
 	Assert(!feed->upto);
 	feed->upto = keep_snapshot(feed, DirectFunctionCall1(pg_current_snapshot, (Datum) 0));
-	feed->position = GetXLogInsertRecPtr();
+	feed->position = cmblock_end_of_visible();
 	feed->table = 0;
 	feed->in_table = false;
 }
@@ -238,27 +243,15 @@ cmblock_feed_next(Feed *feed, BatchWriter *writer, int max_rows, int max_octets)
 	return feed->table == BATCH_TABLES;
 }
 
-/*
- * Transaction numbers whose WAL was lost in a crash are used again. A cursor must not count them as seen, or what their
- * next owners change would never be sent; so what the snapshot calls finished, rolled back included, gets to disk first. Nearly always
- * the commit that made the round did that already.
- */
-static void
-flush_what_is_finished(void)
+void
+cmblock_feed_make_durable(const Feed *feed)
 {
-	XLogRecPtr end = GetXLogInsertRecPtr();
-
-	/* At the beginning of a page that position is behind a header that is not there yet. */
-	if (XLogSegmentOffset(end, wal_segment_size) == SizeOfXLogLongPHD ||
-		end % XLOG_BLCKSZ == SizeOfXLogShortPHD)
-		end -= end % XLOG_BLCKSZ;
-	XLogFlush(end);
+	XLogFlush(feed->position);
 }
 
 char *
 cmblock_feed_cursor(const Feed *feed)
 {
-	flush_what_is_finished();
 	return DatumGetCString(DirectFunctionCall1(pg_snapshot_out, PointerGetDatum(feed->upto)));
 }
 

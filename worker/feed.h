@@ -47,6 +47,9 @@ extern void cmblock_feed_begin(Feed *feed);
  */
 extern bool cmblock_feed_next(Feed *feed, BatchWriter *writer, int max_rows, int max_octets);
 
+/* Waits until what the round's snapshot calls finished is on disk: before anything of the round is sent. */
+extern void cmblock_feed_make_durable(const Feed *feed);
+
 /* Text of the cursor that goes with the last chunk: palloc'd. */
 extern char *cmblock_feed_cursor(const Feed *feed);
 

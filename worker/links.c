@@ -100,6 +100,7 @@ cmblock_disconnect_link(Link *link)
 	cmblock_forget_calls(link);
 	link->in_round = false;
 	link->awaiting_last = false;
+	link->unconfirmed = false;
 	link->resending = 0;
 	link->verified = false;
 	cmblock_comparison_end(link);
@@ -305,16 +306,34 @@ cmblock_link_succeeded(Link *link, const Here *here, TimestampTz now)
 	values[2] = Int64GetDatum(link->rows);
 	values[3] = Int64GetDatum(link->batches);
 	values[4] = Int64GetDatum(link->octets);
-	values[5] = PointerGetDatum(link->feed.since);
+	values[5] = PointerGetDatum(link->confirmed);
 	values[6] = TimestampTzGetDatum(link->resending);
-	if (!link->feed.since)
+	if (!link->confirmed)
 		nulls[5] = 'n';
 	cmblock_execute(&write_success, values, nulls);
 	announce(link, here, before, NULL);
 	cmblock_end_work();
+	if (link->resending == link->resend_requested)
+		link->resend_requested = 0;
 	link->resending = 0;
 	link->fresh = false;
 	forget_progress(link, now);
+}
+
+void
+cmblock_link_confirmed(Link *link, TimestampTz now)
+{
+	MemoryContext old = MemoryContextSwitchTo(link->context);
+
+	if (link->confirmed)
+		pfree(link->confirmed);
+	link->confirmed = NULL;
+	if (link->feed.since)
+		link->confirmed =
+			(struct varlena *) DatumGetPointer(datumCopy(PointerGetDatum(link->feed.since), false, -1));
+	link->unconfirmed = false;
+	link->acknowledged_at = now;
+	MemoryContextSwitchTo(old);
 }
 
 static LinkPhase

@@ -24,10 +24,11 @@ typedef enum LinkState
 	LINK_FAILED
 } LinkState;
 
-/* What a link has in flight that is no batch: see asking.c. */
+/* What a link has in flight that is no batch: a confirmation (replicator.c), or see asking.c. */
 typedef enum LinkCall
 {
 	CALL_NONE,
+	CALL_CONFIRM,
 	CALL_ASK,
 	CALL_TELL
 } LinkCall;
@@ -65,11 +66,14 @@ typedef struct Link
 	bool look;      /* look for news whatever the counter says */
 	bool fresh;     /* connected since its success was last written down */
 	bool in_round;
-	TimestampTz resending; /* this round answers that request; 0: it is no resend */
-	bool sent_any;         /* in this round */
-	StringInfo held;       /* the round's last batch, waiting until those before it are acknowledged */
+	TimestampTz
+		resending;   /* what the round, or one not confirmed yet, is the answer to; 0: it is no resend */
+	bool sent_any;   /* in this round */
+	StringInfo held; /* the round's last batch, waiting until those before it are acknowledged */
 	int held_rows;
 	bool awaiting_last;        /* the batch with the cursor is on its way */
+	bool unconfirmed;          /* the neighbour took in more than is known to be on its disk */
+	struct varlena *confirmed; /* pg_snapshot: what is; NULL: nothing is known */
 	Comparison *comparison;    /* under way; NULL: none */
 	bool verified;             /* in this run the neighbour has shown nothing that this site lost */
 	bool compare_wanted;       /* somebody waits for a comparison */
@@ -84,7 +88,7 @@ typedef struct Link
 	uint64 call_question;
 	Asked asked[CMBLOCK_MAX_QUESTIONS];        /* of the neighbour */
 	Asked answered_for[CMBLOCK_MAX_QUESTIONS]; /* in place of the neighbour */
-	TimestampTz acknowledged_at;               /* when it was last known to have all of feed.since */
+	TimestampTz acknowledged_at;               /* when it was last known to have all of `confirmed` */
 
 	/* as published (phase.c) */
 	bool published;
@@ -121,7 +125,7 @@ extern bool cmblock_read_links(dlist_head *links, Here *here);
 extern void cmblock_link_failed(Link *link, const Here *here, const char *sqlstate, const char *message,
 								TimestampTz now);
 
-/* The link is up to date: back to active, and progress is written down. */
+/* All that was sent is confirmed: back to active, and progress is written down. */
 extern void cmblock_link_succeeded(Link *link, const Here *here, TimestampTz now);
 
 /* A batch of that size was acknowledged. It is written down with the next of the above, or when it is due. */
@@ -129,6 +133,9 @@ extern void cmblock_link_progressed(Link *link, int rows, int octets);
 
 /* When progress that is not written down yet is to be; DT_NOEND: there is none. */
 extern TimestampTz cmblock_link_write_due(const Link *link);
+
+/* All of feed.since is on the neighbour's disk. */
+extern void cmblock_link_confirmed(Link *link, TimestampTz now);
 
 /* The connection ended: nothing is in flight, and all questions have to be asked again (asking.c). */
 extern void cmblock_forget_calls(Link *link);

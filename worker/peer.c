@@ -33,7 +33,10 @@
 #define SQLSTATE_PROTOCOL "08P01"
 
 /* Number of replies to the handshake before its sync. */
-#define HANDSHAKE_REPLIES 5
+#define HANDSHAKE_REPLIES 6
+
+/* Which of them is that of open_link. */
+#define HANDSHAKE_OPEN 3
 
 #define SETTINGS_SQL                                                                                         \
 	"SELECT pg_catalog.set_config('search_path', 'pg_catalog', false), "                                     \
@@ -277,7 +280,8 @@ send_handshake(Peer *peer, const PeerIdentity *who, TimestampTz now)
 	identity_arguments(who, identity);
 	if (PQsetnonblocking(peer->conn, 1) != 0 || !PQenterPipelineMode(peer->conn) ||
 		!PQsendQueryParams(peer->conn, SETTINGS_SQL, 1, NULL, settings, NULL, NULL, 0) ||
-		!PQsendQueryParams(peer->conn, OPEN_SQL, IDENTITY_ARGUMENTS, NULL, identity, NULL, NULL, 0) ||
+		!PQsendPrepare(peer->conn, "cmblock_open", OPEN_SQL, 0, NULL) ||
+		!PQsendQueryPrepared(peer->conn, "cmblock_open", IDENTITY_ARGUMENTS, identity, NULL, NULL, 0) ||
 		!PQsendPrepare(peer->conn, "cmblock_apply", APPLY_SQL, 0, NULL) ||
 		!PQsendPrepare(peer->conn, "cmblock_ask", ASK_SQL, 0, NULL) ||
 		!PQsendPrepare(peer->conn, "cmblock_tell", TELL_SQL, 0, NULL) || !PQpipelineSync(peer->conn))
@@ -328,7 +332,7 @@ static PeerEvent
 take_handshake_reply(Peer *peer, const PGresult *result)
 {
 	peer->replies++;
-	if (peer->replies == 2 && PQresultStatus(result) == PGRES_TUPLES_OK)
+	if (peer->replies == HANDSHAKE_OPEN && PQresultStatus(result) == PGRES_TUPLES_OK)
 	{
 		if (PQntuples(result) != 1 || PQnfields(result) != 3)
 			return failed(peer, SQLSTATE_PROTOCOL, "the neighbour's answer to open_link makes no sense");
@@ -337,7 +341,7 @@ take_handshake_reply(Peer *peer, const PGresult *result)
 	return PEER_NOTHING;
 }
 
-/* Of the calls that come after the handshake only ask_enforcement returns something that matters. */
+/* Of the calls that come after the handshake only ask_enforcement returns something that matters; of the others, that they return. */
 static PeerEvent
 take_reply(Peer *peer, const PGresult *result)
 {
@@ -514,6 +518,12 @@ cmblock_peer_send(Peer *peer, const PeerIdentity *who, const char *batch, int le
 
 	snprintf(position_text, sizeof(position_text), "%X/%X", LSN_FORMAT_ARGS(position));
 	return call(peer, who, "cmblock_apply", arguments, lengths, 4, now);
+}
+
+PeerEvent
+cmblock_peer_confirm(Peer *peer, const PeerIdentity *who, TimestampTz now)
+{
+	return call(peer, who, "cmblock_open", NULL, NULL, 0, now);
 }
 
 PeerEvent

@@ -101,6 +101,9 @@ typedef struct PeerValue
 extern PeerEvent cmblock_peer_compare(Peer *peer, const PeerIdentity *who, PeerQuestion question,
 									  const PeerValue *values, int count, TimestampTz now);
 
+/* Asks when all that the neighbour has acknowledged is on its disk; that is its answer. Otherwise as the next two. */
+extern PeerEvent cmblock_peer_confirm(Peer *peer, const PeerIdentity *who, TimestampTz now);
+
 /*
  * Asks the neighbour which version of a client it has; the reply is in `answers`. Tells it what others answered. Not while
  * batches are in flight. Both return PEER_NOTHING or PEER_FAILED; PEER_ACKNOWLEDGED follows.

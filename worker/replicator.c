@@ -11,6 +11,10 @@
  * a short transaction; none is open while the network is waited for. Each turn of the loop gives each link one chunk, so
  * that a large round does not hold up the others.
  *
+ * The neighbour takes batches in without waiting for its disk. What it has taken in counts as acknowledged when it has answered
+ * open_link once more, which does wait: at once where something depends on it (a link that had failed, a resend), else
+ * once a second at most. If it crashes before, its connection ends, and it names an older cursor in the next handshake.
+ *
  * Failures: whatever goes wrong with a neighbour ends the connection, is written to replication_link and tried again
  * later, from the cursor that the neighbour then names. Whatever goes wrong in this database ends the process; the launcher
  * starts it again after a delay. It keeps nothing that could get lost.
@@ -319,7 +323,7 @@ link_opened(Link *link)
 	look_at_restored();
 	link->look = true;
 	link->fresh = true;
-	link->acknowledged_at = GetCurrentTimestamp();
+	cmblock_link_confirmed(link, GetCurrentTimestamp());
 }
 
 /* ---------- rounds ---------- */
@@ -341,17 +345,25 @@ begin_round(Link *link)
 static void
 finish_round(Link *link, TimestampTz now)
 {
-	bool write = link->failures > 0 || link->fresh || link->resending != 0 ||
-				 (link->progress && now >= cmblock_link_write_due(link));
-
 	cmblock_feed_finish(&link->feed);
 	link->in_round = false;
-	if (link->sent_any)
-		link->acknowledged_at = now;
-	if (link->resending == link->resend_requested)
-		link->resend_requested = 0;
-	if (write)
+	link->unconfirmed |= link->sent_any;
+	if (link->unconfirmed)
+		return;
+	cmblock_link_confirmed(link, now);
+	if (link->failures > 0 || link->fresh)
 		cmblock_link_succeeded(link, &here, now);
+}
+
+/* When the neighbour is to be asked whether what it took in is on its disk. */
+static TimestampTz
+confirmation_due(const Link *link)
+{
+	if (!link->unconfirmed || link->in_round || link->peer.in_flight > 0)
+		return DT_NOEND;
+	if (link->failures > 0 || link->fresh || link->resending != 0)
+		return 0;
+	return cmblock_link_write_due(link);
 }
 
 static void
@@ -417,6 +429,8 @@ send_chunk(Link *link, TimestampTz now)
 		finish_round(link, now);
 		return;
 	}
+	if (!link->sent_any)
+		cmblock_feed_make_durable(&link->feed);
 	link->sent_any = true;
 	if (!last)
 	{
@@ -436,7 +450,8 @@ send_chunk(Link *link, TimestampTz now)
 static bool
 has_news(const Link *link)
 {
-	return link->look || link->resend_requested != 0 || link->changes != cmblock_slots_changes();
+	return link->look || link->resend_requested != link->resending ||
+		   link->changes != cmblock_slots_changes();
 }
 
 /* ---------- comparisons ---------- */
@@ -474,6 +489,7 @@ send_cursor(Link *link, TimestampTz now)
 	MemoryContextSwitchTo(old);
 	link->in_round = true;
 	link->sent_any = true;
+	cmblock_feed_make_durable(&link->feed);
 	send_held(link, now);
 }
 
@@ -506,13 +522,20 @@ step_comparison(Link *link, TimestampTz now)
 	return false;
 }
 
+/* Something that goes before the next range of a comparison. */
+static bool
+has_other_work(const Link *link, TimestampTz now)
+{
+	return link->in_round || has_news(link) || confirmation_due(link) <= now;
+}
+
 /* One step of a ready link. True when it could go on at once. */
 static bool
 work_on(Link *link, TimestampTz now)
 {
 	if (link->calling != CALL_NONE || waits_for_parent(link))
 		return false;
-	if (link->comparison && (!cmblock_comparison_can_pause(link) || !(link->in_round || has_news(link))))
+	if (link->comparison && (!cmblock_comparison_can_pause(link) || !has_other_work(link, now)))
 		return step_comparison(link, now);
 	if (!link->comparison && !link->in_round && link->feed.since && now >= compare_due(link))
 	{
@@ -522,9 +545,17 @@ work_on(Link *link, TimestampTz now)
 	if (!link->in_round)
 	{
 		PeerIdentity who = identity(link);
+		PeerEvent event;
 
-		/* Questions come before news: where there always is some, they would never be asked. */
-		if (cmblock_call_link(link, &who, now) == PEER_FAILED)
+		/* Confirmations and questions come before news: where there always is some, they would never be asked. */
+		if (confirmation_due(link) <= now)
+		{
+			link->calling = CALL_CONFIRM;
+			event = cmblock_peer_confirm(&link->peer, &who, now);
+		}
+		else
+			event = cmblock_call_link(link, &who, now);
+		if (event == PEER_FAILED)
 		{
 			fail(link, link->peer.sqlstate, link->peer.error);
 			return false;
@@ -550,6 +581,13 @@ work_on(Link *link, TimestampTz now)
 static bool
 acknowledged(Link *link, TimestampTz now)
 {
+	if (link->calling == CALL_CONFIRM)
+	{
+		link->calling = CALL_NONE;
+		cmblock_link_confirmed(link, now);
+		cmblock_link_succeeded(link, &here, now);
+		return false;
+	}
 	if (link->calling != CALL_NONE)
 		return cmblock_link_replied(link);
 	if (link->awaiting_last && link->peer.in_flight == 0)
@@ -603,8 +641,6 @@ turn(Link *link, uint32 ready, TimestampTz now)
 	}
 	if (link->peer.phase == PEER_READY && work_on(link, now))
 		return true;
-	if (cmblock_link_write_due(link) <= now && !link->in_round)
-		cmblock_link_succeeded(link, &here, now);
 	return pass_on;
 }
 
@@ -612,13 +648,13 @@ turn(Link *link, uint32 ready, TimestampTz now)
 static TimestampTz
 due(const Link *link)
 {
-	TimestampTz at = link->in_round ? DT_NOEND : cmblock_link_write_due(link);
+	TimestampTz at = Min(link->peer.deadline, confirmation_due(link));
 
 	if (link->peer.phase == PEER_OFFLINE)
-		return link->paused ? at : Min(at, link->next_try);
+		return link->paused ? DT_NOEND : link->next_try;
 	if (link->peer.phase == PEER_READY && !link->in_round && !link->comparison)
 		at = Min(at, compare_due(link));
-	return Min(at, link->peer.deadline);
+	return at;
 }
 
 /* ---------- sleeping ---------- */
