@@ -3,9 +3,16 @@
 #
 #	usage: make -C bench replication, or test/private.sh bash bench/replication.sh [ROWS [CHANGES [SINGLE]]]
 #
+# With CSV=FILE the results are added to that file, a line each: bench,variant,metric,value,unit,ratio. The ratio says how many times
+# better cmblock is.
+#
 # The table of logical replication has the columns, constraints and indexes of cmblock.client, but for the one on change_xid,
 # which only cmblock's feed needs, and no guard: it pays for less. Each of the two is measured while the other has nothing to do (the
 # other's link is paused, the other's subscription disabled). Settings are PostgreSQL's own but for those below.
+#
+# A single change is late until it is in force at the secondary: from its commit record at the primary to that at the secondary, or, where
+# those of logical replication have the primary's time, to the moment when the row is there, shortly before its commit.
+# Both commit without waiting for the secondary's disk.
 set -euo pipefail
 
 : "${AREA:?is set by test/private.sh}" "${PG_CONFIG:?is set by test/private.sh}"
@@ -79,7 +86,6 @@ CREATE EXTENSION cmblock;
 SELECT cmblock.setup_site('P01', 'primary', '$hierarchy'); SELECT cmblock.add_site('S01', 'secondary', 'P01');
 CREATE SERVER s01 FOREIGN DATA WRAPPER cmblock_fdw OPTIONS (host '$PGHOST', port '5452');
 CREATE USER MAPPING FOR postgres SERVER s01 OPTIONS (user 'p01_link');
-SELECT cmblock.link_site('S01', 's01');
 INSERT INTO cmblock.client (smsid, name, kind, assigned_site, approval, isv_proxied)
 	SELECT gen_random_uuid()::cmblock.smsid, 'pc' || i, 'computer', 'P01', 2, false FROM generate_series(1, $rows) i;
 CREATE TABLE few AS SELECT smsid FROM cmblock.client LIMIT 10000;
@@ -90,13 +96,14 @@ do
 	$side -c "SELECT format('DROP INDEX public.%I', indexrelid::regclass) FROM pg_index WHERE indrelid = 'public.client'::regclass AND pg_get_indexdef(indexrelid) LIKE '%change_xid%'" | sed 's/"public\.//; s/public\."*public\./public./; s/"//g' | $side >/dev/null
 done
 primary -c 'INSERT INTO public.client SELECT * FROM cmblock.client' -c 'CREATE PUBLICATION pub FOR TABLE public.client' >/dev/null
-secondary -c "CREATE SUBSCRIPTION sub CONNECTION 'host=$PGHOST port=5451 dbname=postgres user=postgres' PUBLICATION pub" >/dev/null 2>&1
-for what in cmblock logical
-do
-	until_equal $what "$(now)" >/dev/null
-done
-
 declare -A result
+begun=$(now)
+primary -c "SELECT cmblock.link_site('S01', 's01')" >/dev/null
+result[cmblock.first]=$(until_equal cmblock "$begun")
+begun=$(now)
+secondary -c "CREATE SUBSCRIPTION sub CONNECTION 'host=$PGHOST port=5451 dbname=postgres user=postgres' PUBLICATION pub" >/dev/null 2>&1
+result[logical.first]=$(until_equal logical "$begun")
+
 for what in cmblock logical
 do
 	other=$([ $what = cmblock ] && echo logical || echo cmblock)
@@ -164,18 +171,20 @@ do
 	result[$what.idle_wal]=$(compute "$(wal primary) + $(wal secondary) - ${before[0]} - ${before[1]}" 0)
 done
 
-line() # name, key, whether more is better
+line() # name, unit, key, whether more is better
 {
-	local c=${result[cmblock.$2]} l=${result[logical.$2]}
-	printf '%-52s %12s %12s %9s\n' "$1" "$c" "$l" \
-		"$(awk -v c="$c" -v l="$l" -v more="$3" 'BEGIN { a = more ? c : l; b = more ? l : c; if (b > 0) printf "%.2f", a / b; else printf "-" }')"
+	local c=${result[cmblock.$3]} l=${result[logical.$3]} ratio
+	ratio=$(awk -v c="$c" -v l="$l" -v more="$4" 'BEGIN { a = more ? c : l; b = more ? l : c; if (b > 0) printf "%.2f", a / b; else printf "-" }')
+	printf '%-60s %12s %12s %9s\n' "$1, $2" "$c" "$l" "$ratio"
+	[ -z "${CSV:-}" ] || printf 'replication,%s,"%s",%s,%s,%s\n' cmblock "$1" "$c" "$2" "${ratio/-/}" logical "$1" "$l" "$2" '' >>"$CSV"
 }
-printf '%-52s %12s %12s %9s\n' '' cmblock logical better
-line "bulk change of $rows rows, rows/s" bulk 1
-line "single change, p50, ms" p50 ''
-line "single change, p99, ms" p99 ''
-line "catch-up after $changes changes to 10000 rows, s" catch_up ''
-line "WAL of a row at the sender, octets" wal_primary ''
-line "WAL of a row at the receiver, octets" wal_secondary ''
-line "processor when idle, ms a second, both clusters" idle_cpu ''
-line "WAL when idle, octets in 20 s, both clusters" idle_wal ''
+printf '%-60s %12s %12s %9s\n' '' cmblock logical better
+line "first synchronisation of $rows rows" s first ''
+line "bulk change of $rows rows" rows/s bulk 1
+line "single change p50" ms p50 ''
+line "single change p99" ms p99 ''
+line "catch-up after $changes changes to 10000 rows" s catch_up ''
+line 'WAL of a changed row at the sender' octets wal_primary ''
+line 'WAL of a changed row at the receiver' octets wal_secondary ''
+line 'processor when idle of both clusters' ms/s idle_cpu ''
+line 'WAL when idle of both clusters in 20 s' octets idle_wal ''
