@@ -1623,6 +1623,12 @@ CREATE FUNCTION cmblock.accept_restored_state() RETURNS void
 	AS 'MODULE_PATHNAME', 'cmblock_accept_restored_state' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION cmblock.accept_restored_state IS 'lets a site that was restored be changed before it has compared with its neighbours';
 
+CREATE FUNCTION cmblock.seize_clients(from_site cmblock.site_code, to_site cmblock.site_code, reason text DEFAULT NULL, ticket text DEFAULT NULL,
+		force boolean DEFAULT false, OUT clients bigint, OUT certificates bigint)
+	RETURNS record
+	AS 'MODULE_PATHNAME', 'cmblock_seize_clients' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION cmblock.seize_clients IS 'at the central site: gives the clients and certificates of a primary site that is gone to another, with their blocks';
+
 CREATE FUNCTION cmblock.link_site(neighbour cmblock.site_code, server name) RETURNS void
 	AS 'MODULE_PATHNAME', 'cmblock_link_site' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION cmblock.link_site IS 'sends this site''s changes to a neighbour, through a foreign server of cmblock_fdw';

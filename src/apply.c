@@ -50,6 +50,7 @@
 #include "incarnation.h"
 #include "neighbour.h"
 #include "scan.h"
+#include "seizure.h"
 #include "site.h"
 #include "statement.h"
 #include "types.h"
@@ -241,6 +242,18 @@ note_block(Target *target, bool exists)
 	target->sent->tts_isnull[target->block_received_at - 1] = false;
 }
 
+/* Is the row in `sent`, perhaps changed, to take the place of the one here? */
+static bool
+is_wanted(Target *target)
+{
+	Neighbour *neighbour = target->merge_arg;
+
+	if (!is_newer(target))
+		return cmblock_take_late_block(neighbour, target->codec.table, target->sent, target->local);
+	cmblock_meet_seizure(neighbour, target->codec.table, target->sent, target->local);
+	return true;
+}
+
 /* Takes the row in `sent` in. False when it is not newer than what is here. */
 static bool
 apply_row(Target *target)
@@ -251,7 +264,7 @@ apply_row(Target *target)
 										  target->sent, target->local);
 	if (target->merge ? !target->merge(target->codec.table, target->sent, exists ? target->local : NULL,
 									   target->merge_arg)
-					  : exists && !is_newer(target))
+					  : exists && !is_wanted(target))
 		return false;
 	keep_local_columns(target, exists);
 	note_block(target, exists);
@@ -295,6 +308,8 @@ apply_section(BatchReader *reader, BatchTable table, RowMerge merge, void *merge
 			(*applied)++;
 		else
 			(*ignored)++;
+		if (!merge)
+			((Neighbour *) merge_arg)->merged = false;
 	}
 	end_table(&target);
 }
@@ -372,7 +387,8 @@ cmblock_apply_changes(PG_FUNCTION_ARGS)
 	cmblock_check_call(&call, &neighbour);
 	changes = PG_GETARG_BYTEA_PP(5);
 	cmblock_apply_batch(VARDATA_ANY(changes), VARSIZE_ANY_EXHDR(changes), cmblock_check_authority, &neighbour,
-						!PG_ARGISNULL(8) && PG_GETARG_BOOL(8) ? take_repair : NULL, NULL, &applied, &ignored);
+						!PG_ARGISNULL(8) && PG_GETARG_BOOL(8) ? take_repair : NULL, &neighbour, &applied,
+						&ignored);
 
 	values[0] = SiteCodeGetDatum(call.sender);
 	values[1] = PG_GETARG_DATUM(4);

@@ -13,7 +13,8 @@
 
 /*
  * Decides about a row that came: `local` is the row here, locked, or NULL. True: it is written as it stands in `sent`, which
- * the function may have changed in place. NULL instead of a function: rows with a higher version are taken.
+ * the function may have changed in place. NULL instead of a function: rows with a higher version are taken, and `arg` is the
+ * Neighbour.
  */
 typedef bool (*RowMerge)(BatchTable table, TupleTableSlot *sent, TupleTableSlot *local, void *arg);
 

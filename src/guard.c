@@ -36,6 +36,7 @@
 #include "incarnation.h"
 #include "scan.h"
 #include "site.h"
+#include "version.h"
 #include "wake.h"
 
 PG_FUNCTION_INFO_V1(cmblock_guard_row);
@@ -346,12 +347,13 @@ stamp_insert(const GuardedColumns *c, Row *new)
 static void
 check_update(const GuardedColumns *c, TupleDesc desc, const Row *old, const Row *new)
 {
-	cmblock_require_assigned_here(site_of(c, old), describe_row(c, old));
+	if (writer.kind != WRITER_SEIZURE)
+		cmblock_require_assigned_here(site_of(c, old), describe_row(c, old));
 	if (!same(desc, old, new, c->id))
 		ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				errmsg("the identity of %s cannot be changed", describe_row(c, old)),
 				errhint("Delete it and register the other one."));
-	if (site_of(c, new) != site_of(c, old) && writer.kind != WRITER_HANDOVER)
+	if (site_of(c, new) != site_of(c, old) && writer.kind != WRITER_HANDOVER && writer.kind != WRITER_SEIZURE)
 		ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				errmsg("the assigned site of %s cannot be changed by a statement", describe_row(c, old)),
 				errdetail("A hand-over has to reach every site together with the block."),
@@ -422,7 +424,12 @@ stamp_update(const GuardedColumns *c, TupleDesc desc, const Row *old, Row *new)
 	for (int column = 1; column <= desc->natts && !changes; column++)
 		changes = !same(desc, old, new, column);
 	if (changes)
-		stamp(c, new, DatumGetInt64(VALUE(old, c->version)) + 1, cmblock_this_site()->code);
+	{
+		int64 version = DatumGetInt64(VALUE(old, c->version));
+
+		stamp(c, new, writer.kind == WRITER_SEIZURE ? cmblock_seizure_version(version) : version + 1,
+			  cmblock_this_site()->code);
+	}
 	return changes;
 }
 

@@ -20,6 +20,7 @@ typedef enum WriterKind
 	WRITER_USER,     /* a statement of a user: the guard checks and stamps */
 	WRITER_COMMAND,  /* a command of cmblock: may also write site, this_site, block_event */
 	WRITER_HANDOVER, /* reassign_client: may also change the assigned site */
+	WRITER_SEIZURE,  /* seize_clients: may also change it where this site is not the owner */
 	WRITER_APPLY     /* a neighbour's changes: versions come from there; `check` says whether it may */
 } WriterKind;
 

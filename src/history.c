@@ -301,6 +301,57 @@ carry(Event *event, EventColumn to, TriggerData *trigger, HeapTuple row, const c
 	event->value[to - 1] = column(trigger, row, name, &event->null[to - 1]);
 }
 
+/* What seize_clients was told, for the events that are written at commit. */
+typedef struct SeizureNote
+{
+	SiteCode from;
+	SiteCode to;
+	char *reason;
+	char *ticket;
+} SeizureNote;
+
+static List *seizures = NIL; /* of this transaction, the last one first */
+static FullTransactionId seizures_transaction = {InvalidTransactionId};
+
+void
+cmblock_history_note_seizure(SiteCode from, SiteCode to, const char *reason, const char *ticket)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+	SeizureNote *seizure = palloc(sizeof(SeizureNote));
+
+	if (!FullTransactionIdEquals(seizures_transaction, GetTopFullTransactionId()))
+		seizures = NIL;
+	seizures_transaction = GetTopFullTransactionId();
+	*seizure = (SeizureNote){from, to, reason ? pstrdup(reason) : NULL, ticket ? pstrdup(ticket) : NULL};
+	seizures = lcons(seizure, seizures);
+	MemoryContextSwitchTo(old);
+}
+
+static const SeizureNote *
+seizure_of(SiteCode from, SiteCode to)
+{
+	ListCell *cell;
+
+	if (!FullTransactionIdEquals(seizures_transaction, GetTopFullTransactionId()))
+		return NULL;
+	foreach (cell, seizures)
+	{
+		const SeizureNote *seizure = lfirst(cell);
+
+		if (seizure->from == from && seizure->to == to)
+			return seizure;
+	}
+	return NULL;
+}
+
+static void
+set_text(Event *event, EventColumn to, const char *text)
+{
+	event->null[to - 1] = text == NULL;
+	if (text)
+		event->value[to - 1] = CStringGetTextDatum(text);
+}
+
 static void
 record(TriggerData *trigger, Relation history, BlockAction action)
 {
@@ -318,7 +369,19 @@ record(TriggerData *trigger, Relation history, BlockAction action)
 	carry(&event, is_client ? EVENT_CLIENT : EVENT_CERTIFICATE, trigger, new, is_client ? "smsid" : "sha256");
 	carry(&event, EVENT_SITE, trigger, old, "assigned_site");
 	if (action == ACTION_REASSIGNED)
+	{
+		const SeizureNote *seizure;
+
 		carry(&event, EVENT_TO_SITE, trigger, new, "assigned_site");
+		seizure = seizure_of(DatumGetSiteCode(event.value[EVENT_SITE - 1]),
+							 DatumGetSiteCode(event.value[EVENT_TO_SITE - 1]));
+		if (seizure)
+		{
+			event.value[EVENT_ACTION - 1] = cmblock_enum_datum(ENUM_BLOCK_ACTION, ACTION_SEIZED);
+			set_text(&event, EVENT_REASON, seizure->reason);
+			set_text(&event, EVENT_TICKET, seizure->ticket);
+		}
+	}
 	if (action == ACTION_BLOCKED || action == ACTION_UNBLOCKED)
 	{
 		carry(&event, EVENT_REASON, trigger, new, "block_reason");

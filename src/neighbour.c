@@ -9,9 +9,10 @@
  *	 from a child	it wrote them itself (origin_site). The old row is assigned to it; if there is none, the new one is
  *					assigned to it, or comes with a hand-over: the child registered it and gave it to another primary
  *					site before it was ever sent. The new row is assigned to a primary site.
- *	 from the parent	the old row is not assigned to this site, which alone may change it. The new row may be:
- *					that is a hand-over to this site. It was not written by this site: no neighbour knows our own rows
- *					better than we do.
+ *	 from the parent	the old row is not assigned to this site, which alone may change it, or was seized (seizure.c).
+ *					The new row may be: that is a hand-over to this site. It was not written by this site: no
+ *					neighbour knows our own rows better than we do.
+ *	 versions		none that could not have come about, so that whoever owns the row next can still count on (version.h).
  *
  * Sites
  *	 from a child	secondary sites below that child, written by it. A code that is not retired does not move.
@@ -28,6 +29,7 @@
 #include "neighbour.h"
 #include "scan.h"
 #include "types.h"
+#include "version.h"
 
 void
 cmblock_find_neighbour(SiteCode code, Neighbour *neighbour)
@@ -37,6 +39,7 @@ cmblock_find_neighbour(SiteCode code, Neighbour *neighbour)
 	neighbour->here = *cmblock_require_site();
 	neighbour->code = code;
 	neighbour->is_parent = code == neighbour->here.parent;
+	neighbour->merged = false;
 	if (code == neighbour->here.code)
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("site %s is this site itself", cmblock_site_code_string(code)));
@@ -158,15 +161,36 @@ refuse(const Neighbour *neighbour, Relation relation, HeapTuple row, const char 
 			errdetail("%s Nothing of the batch was taken in.", rule));
 }
 
-/* ---------- clients and certificates ---------- */
+/* ---------- what reconcile.c and seizure.c ask as well ---------- */
 
-static bool
-is_primary(SiteCode code)
+SiteCode
+cmblock_row_site(Relation relation, HeapTuple row, const char *column)
+{
+	return site_column(relation, row, cmblock_column_number(RelationGetDescr(relation), column));
+}
+
+void
+cmblock_check_version(const Neighbour *neighbour, Relation relation, HeapTuple new_row)
+{
+	bool is_site = RelationGetRelid(relation) == cmblock_relation(REL_SITE);
+	bool isnull;
+	int64 version = DatumGetInt64(
+		heap_getattr(new_row, columns_of(relation)->version, RelationGetDescr(relation), &isnull));
+
+	if (version < (is_site ? 0 : 1) || version > cmblock_highest_version(!is_site, neighbour->is_parent))
+		refuse(neighbour, relation, new_row,
+			   psprintf("Its version " INT64_FORMAT " cannot have come about.", version));
+}
+
+bool
+cmblock_is_primary(SiteCode code)
 {
 	SiteRow site;
 
 	return cmblock_lookup_site(code, &site) && site.kind == SITE_PRIMARY;
 }
+
+/* ---------- clients and certificates ---------- */
 
 static void
 check_row_of_child(const Neighbour *neighbour, Relation relation, HeapTuple old_row, HeapTuple new_row)
@@ -193,11 +217,28 @@ check_row_of_child(const Neighbour *neighbour, Relation relation, HeapTuple old_
 
 		if (!old_row && DatumGetInt64(version) < 2)
 			refuse(neighbour, relation, new_row, psprintf("It is assigned to site %s.", name_of(assigned)));
-		if (!is_primary(assigned))
+		if (!cmblock_is_primary(assigned))
 			refuse(neighbour, relation, new_row,
 				   psprintf("It is assigned to site %s, which is not a primary site of this hierarchy.",
 							name_of(assigned)));
 	}
+}
+
+static int64
+version_column(Relation relation, HeapTuple row, int number)
+{
+	bool isnull;
+
+	return DatumGetInt64(heap_getattr(row, number, RelationGetDescr(relation), &isnull));
+}
+
+/* Did the central site give this row to another primary site? */
+static bool
+is_seizure(Relation relation, const Columns *c, HeapTuple old_row, HeapTuple new_row)
+{
+	return cmblock_versions_seized(version_column(relation, old_row, c->version),
+								   version_column(relation, new_row, c->version)) &&
+		   cmblock_is_primary(site_column(relation, new_row, c->assigned_site));
 }
 
 static void
@@ -206,7 +247,8 @@ check_row_of_parent(const Neighbour *neighbour, Relation relation, HeapTuple old
 	const Columns *c = columns_of(relation);
 	SiteCode here = neighbour->here.code;
 
-	if (old_row && site_column(relation, old_row, c->assigned_site) == here)
+	if (old_row && site_column(relation, old_row, c->assigned_site) == here &&
+		!is_seizure(relation, c, old_row, new_row))
 		refuse(neighbour, relation, new_row,
 			   psprintf("It is assigned to site %s, which alone may change it.", name_of(here)));
 	if (site_column(relation, new_row, c->origin_site) == here)
@@ -265,6 +307,9 @@ cmblock_check_authority(Relation relation, HeapTuple old_row, HeapTuple new_row,
 	const Neighbour *neighbour = arg;
 	bool is_site = RelationGetRelid(relation) == cmblock_relation(REL_SITE);
 
+	cmblock_check_version(neighbour, relation, new_row);
+	if (neighbour->merged)
+		return;
 	if (is_site && neighbour->is_parent)
 		check_site_of_parent(neighbour, relation, new_row);
 	else if (is_site)

@@ -16,6 +16,8 @@ typedef struct Neighbour
 	SiteIdentity here;
 	SiteCode code;
 	bool is_parent; /* else it is a site directly below this one */
+	bool
+		merged; /* the row at hand was made here, out of two, and its authority has been looked at (seizure.c) */
 } Neighbour;
 
 /*
@@ -30,5 +32,14 @@ extern void cmblock_find_neighbour(SiteCode code, Neighbour *neighbour);
  * may well be sent again when a link starts anew.
  */
 extern void cmblock_check_authority(Relation relation, HeapTuple old_row, HeapTuple new_row, void *neighbour);
+
+/* The rule about versions alone. */
+extern void cmblock_check_version(const Neighbour *neighbour, Relation relation, HeapTuple new_row);
+
+/* A column of a row that is a site code; NO_SITE for a null. */
+extern SiteCode cmblock_row_site(Relation relation, HeapTuple row, const char *column);
+
+/* Is this a primary site of the hierarchy, by what is known here? */
+extern bool cmblock_is_primary(SiteCode code);
 
 #endif

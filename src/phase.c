@@ -102,6 +102,23 @@ cmblock_phase_publish(SiteCode neighbour, LinkPhase phase, int64 rows)
 	LWLockRelease(cmblock_lock(LOCK_PHASES));
 }
 
+bool
+cmblock_phase_connected(SiteCode neighbour)
+{
+	PhaseKey key = {MyDatabaseId, neighbour};
+	PhaseEntry *entry;
+	bool connected;
+
+	if (!phases)
+		return false;
+	LWLockAcquire(cmblock_lock(LOCK_PHASES), LW_SHARED);
+	entry = hash_search(phases, &key, HASH_FIND, NULL);
+	connected = entry && (entry->phase == PHASE_FIRST_SYNCHRONISATION || entry->phase == PHASE_SENDING ||
+						  entry->phase == PHASE_IDLE);
+	LWLockRelease(cmblock_lock(LOCK_PHASES));
+	return connected;
+}
+
 Datum
 cmblock_link_phase(PG_FUNCTION_ARGS)
 {

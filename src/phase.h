@@ -27,4 +27,7 @@ extern void cmblock_phase_startup(void);
 /* The replicator says what a link of its database is doing, and how many rows of the round it has sent. Until it ends. */
 extern void cmblock_phase_publish(SiteCode neighbour, LinkPhase phase, int64 rows);
 
+/* Does the link to this neighbour have a connection, by what the replicator said last? */
+extern bool cmblock_phase_connected(SiteCode neighbour);
+
 #endif

@@ -6,35 +6,36 @@
  * differs was changed by hand or by a fault. Whose row it is, is decided as in replication: this site's are those that are assigned here, and
  * the sites that it wrote.
  *
- * This site's rows. There and not here: taken back, from the parent always, from a child only when lost. Newer there: when lost,
- * it is what this site wrote before, and is taken as it is; but where this site has changed the row since, both sides
- * have, and a block of either side stays. Equal versions with other contents: the same. Everything else: the row here is sent.
+ * This site's rows. There and not here: taken back, if nobody else brings them. Newer there: when lost, it is what this site wrote before, and is
+ * taken as it is; but where this site has changed the row since, both sides have, and a block of either side stays. Else, and for equal versions
+ * with other contents, the row here is written anew with a higher version, which replication carries to every site; a block that only the parent
+ * has stays. If the parent has a newer row that is another site's, it is that site's: there are never two owners for long.
  *
  * Rows of others are sent where replication would send them. A comparison can stand for a round, so whatever is newer here and may be
  * sent has to be sent; that includes a row that was handed over to the child and has not arrived.
  *
- * A block never goes away by the word of a child: a secondary site has authority over nothing. So a child that lies can add blocks, which
- * are on record, and nothing else.
+ * A child that has a newer row which was its own by what this site knows, and says that it is another's now: this site was set back to before
+ * the hand-over. It is taken on the word of the one that has lost by it; else the new owner's rows would be refused for ever.
+ *
+ * A block never goes away by the word of a child: a secondary site has authority over nothing. So a child that lies to a site that was set
+ * back can add blocks, which are on record, and nothing else.
  *
  * Everything that is taken back or merged is an event in block_event: recovered, or conflict.
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
-#include "access/transam.h"
-#include "access/xact.h"
 #include "executor/tuptable.h"
-#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
-#include "utils/xid8.h"
 
 #include "apply.h"
 #include "catalog.h"
 #include "compare.h"
 #include "history.h"
-#include "scan.h"
+#include "merge.h"
+#include "seizure.h"
+#include "version.h"
 
 /* Is the row this site's to look after, by what is known here or there? */
 static bool
@@ -55,88 +56,93 @@ changed_since(const Difference *difference, SiteCode origin, TimestampTz changed
 		   (changed_at >= difference->lost_since || changed_at > changed_there);
 }
 
-/* This site's row, in whichever direction: as if it could be sent. */
-static DifferenceAction
-judge_ours(const Difference *difference, const RowDigest *here, const RowDigest *there)
-{
-	bool adds_block = there->blocked && !here->blocked;
-
-	if (there->version > here->version && difference->lost)
-		return DIFFERENCE_FETCH;
-	if (there->version >= here->version)
-		return adds_block ? DIFFERENCE_FETCH : DIFFERENCE_SEND;
-	if (adds_block && difference->lost && here->changed_at >= difference->lost_since)
-		return DIFFERENCE_FETCH;
-	return DIFFERENCE_SEND;
-}
-
-/*
- * Towards the parent. It takes rows that this site wrote, no others: a row that was handed to this site and not changed since came through
- * the parent, and is sent by the site that wrote it.
- */
+/* Towards the parent: it takes rows that this site wrote, no others. What others wrote it sends itself. */
 static DifferenceAction
 judge_upwards(const Difference *difference, BatchTable table, const RowDigest *here, const RowDigest *there)
 {
 	SiteCode site = difference->neighbour.here.code;
-	DifferenceAction action;
+	bool written_here;
 
 	if (!there)
 		return here->origin == site ? DIFFERENCE_SEND : DIFFERENCE_NONE;
+	written_here = there->origin == site;
 	if (!here)
-		return is_ours(difference, table, there) || there->origin == site ? DIFFERENCE_FETCH : DIFFERENCE_NONE;
-	if (!is_ours(difference, table, here))
+		return written_here ? DIFFERENCE_FETCH : DIFFERENCE_NONE;
+	if (here->version > there->version)
 	{
-		if (difference->lost && there->version > here->version && is_ours(difference, table, there))
+		if (difference->lost && there->blocked && !here->blocked && is_ours(difference, table, here) &&
+			here->changed_at >= difference->lost_since)
 			return DIFFERENCE_FETCH;
-		return here->origin == site && there->version < here->version ? DIFFERENCE_SEND : DIFFERENCE_NONE;
+		return here->origin == site ? DIFFERENCE_SEND : DIFFERENCE_NONE;
 	}
-	/* Another owner there: this site gave it away before it was set back, or the news is on its way here. */
-	if (there->assigned != here->assigned && there->version > here->version)
-		return difference->lost ? DIFFERENCE_FETCH : DIFFERENCE_NONE;
-	action = judge_ours(difference, here, there);
-	if (action == DIFFERENCE_SEND && here->origin != site)
-		return there->version >= here->version ? DIFFERENCE_REPORT : DIFFERENCE_NONE;
-	return action;
+	if (table == BATCH_SITE && !(written_here && there->version > here->version))
+		return here->origin == site ? DIFFERENCE_SEND : DIFFERENCE_NONE;
+	return written_here || is_ours(difference, table, here) ? DIFFERENCE_FETCH : DIFFERENCE_NONE;
+}
+
+/* Only the child has it. */
+static DifferenceAction
+judge_missing(const Difference *difference, BatchTable table, const RowDigest *there)
+{
+	const Neighbour *neighbour = &difference->neighbour;
+
+	if (there->origin == neighbour->code || there->assigned == neighbour->code)
+		return DIFFERENCE_NONE;
+	if (!difference->lost)
+		return DIFFERENCE_REPORT;
+	return there->origin == neighbour->here.code && (table == BATCH_SITE || is_ours(difference, table, there))
+			   ? DIFFERENCE_FETCH
+			   : DIFFERENCE_NONE;
+}
+
+/* This site's row, towards a child, which can give back only what this site wrote. */
+static DifferenceAction
+judge_ours(const Difference *difference, const RowDigest *here, const RowDigest *there)
+{
+	bool adds_block = there->blocked && !here->blocked;
+	bool wanted =
+		there->version > here->version ||
+		(adds_block && (there->version == here->version || here->changed_at >= difference->lost_since));
+
+	if (!difference->lost || !wanted)
+		return DIFFERENCE_SEND;
+	if (there->origin == difference->neighbour.here.code && there->assigned == here->assigned)
+		return DIFFERENCE_FETCH;
+	/* Given away before this site was set back: the parent knows. A block that cannot be given back stays for people to see. */
+	if (there->assigned != here->assigned)
+		return DIFFERENCE_NONE;
+	return adds_block ? DIFFERENCE_REPORT : DIFFERENCE_SEND;
 }
 
 /*
- * Towards a child. It takes what it did not write itself and does not own. What it owns or wrote, it compares itself; after this site
+ * Towards a child. It takes what it did not write itself and does not own; what it owns or wrote, it compares itself. After this site
  * was set back, what the child has newer of others comes from the parent.
  */
 static DifferenceAction
 judge_downwards(const Difference *difference, BatchTable table, const RowDigest *here, const RowDigest *there)
 {
-	const Neighbour *neighbour = &difference->neighbour;
+	SiteCode child = difference->neighbour.code;
 
 	if (!there)
-		return here->origin == neighbour->code ? DIFFERENCE_NONE : DIFFERENCE_SEND;
+		return here->origin == child ? DIFFERENCE_NONE : DIFFERENCE_SEND;
 	if (!here)
-	{
-		if (there->origin == neighbour->code || there->assigned == neighbour->code)
-			return DIFFERENCE_NONE;
-		if (!difference->lost)
-			return DIFFERENCE_REPORT;
-		return there->origin == neighbour->here.code && (table == BATCH_SITE || is_ours(difference, table, there))
-				   ? DIFFERENCE_FETCH
-				   : DIFFERENCE_NONE;
-	}
-	if (here->origin == neighbour->code || there->assigned == neighbour->code)
+		return judge_missing(difference, table, there);
+	if (table != BATCH_SITE && here->assigned == child && there->assigned != child &&
+		there->origin != child && there->version > here->version)
+		return DIFFERENCE_FETCH;
+	if (here->origin == child || there->assigned == child)
 		return DIFFERENCE_NONE;
-	if (is_ours(difference, table, here) && (there->assigned == here->assigned || !difference->lost))
-	{
-		DifferenceAction action = judge_ours(difference, here, there);
-
-		/* It gives back only what this site wrote. A block in a row that it cannot give back stays there, for people to see. */
-		if (action == DIFFERENCE_FETCH &&
-			(there->origin != neighbour->here.code || there->assigned != here->assigned))
-			return DIFFERENCE_REPORT;
-		return action;
-	}
+	/* A block made before the child learned that the client was taken from it (seizure.c): it sends it itself. */
+	if (there->origin == child && there->blocked && !here->blocked)
+		return DIFFERENCE_REPORT;
+	if (is_ours(difference, table, here))
+		return judge_ours(difference, here, there);
 	return difference->lost && there->version > here->version ? DIFFERENCE_NONE : DIFFERENCE_SEND;
 }
 
 DifferenceAction
-cmblock_judge_difference(const Difference *difference, BatchTable table, const RowDigest *here, const RowDigest *there)
+cmblock_judge_difference(const Difference *difference, BatchTable table, const RowDigest *here,
+						 const RowDigest *there)
 {
 	return difference->neighbour.is_parent ? judge_upwards(difference, table, here, there)
 										   : judge_downwards(difference, table, here, there);
@@ -151,71 +157,6 @@ typedef struct TakeBack
 	int64 conflicts;
 } TakeBack;
 
-#define COLUMN(slot, name) cmblock_column_number((slot)->tts_tupleDescriptor, name)
-
-static Datum
-get(TupleTableSlot *slot, const char *name, bool *isnull)
-{
-	return slot_getattr(slot, COLUMN(slot, name), isnull);
-}
-
-static Datum
-value(TupleTableSlot *slot, const char *name)
-{
-	bool isnull;
-
-	return get(slot, name, &isnull);
-}
-
-static void
-put(TupleTableSlot *slot, const char *name, Datum datum)
-{
-	int column = COLUMN(slot, name);
-
-	slot->tts_values[column - 1] = datum;
-	slot->tts_isnull[column - 1] = false;
-}
-
-static const char *const block_columns[] = {"blocked", "block_reason", "block_ticket", "block_changed_by",
-											"block_changed_at"};
-
-static bool
-is_block_column(const char *name)
-{
-	for (int i = 0; i < lengthof(block_columns); i++)
-		if (strcmp(name, block_columns[i]) == 0)
-			return true;
-	return false;
-}
-
-/* Makes `sent` the row here, but for its block if `keep_block`; a version of this site's that is newer than both. */
-static void
-become_local(TupleTableSlot *sent, TupleTableSlot *local, bool keep_block, SiteCode here)
-{
-	TupleDesc desc = sent->tts_tupleDescriptor;
-	int64 version = Max(DatumGetInt64(value(sent, "version")), DatumGetInt64(value(local, "version"))) + 1;
-
-	for (int i = 0; i < desc->natts; i++)
-		if (!keep_block || !is_block_column(NameStr(TupleDescAttr(desc, i)->attname)))
-			sent->tts_values[i] = slot_getattr(local, i + 1, &sent->tts_isnull[i]);
-	put(sent, "version", Int64GetDatum(version));
-	put(sent, "origin_site", SiteCodeGetDatum(here));
-	put(sent, "changed_by", CStringGetTextDatum("cmblock"));
-	put(sent, "changed_at", TimestampTzGetDatum(GetCurrentTimestamp()));
-	put(sent, "change_xid", FullTransactionIdGetDatum(GetTopFullTransactionId()));
-}
-
-static void
-copy_block(TupleTableSlot *to, TupleTableSlot *from)
-{
-	for (int i = 0; i < lengthof(block_columns); i++)
-	{
-		int column = COLUMN(to, block_columns[i]);
-
-		to->tts_values[column - 1] = slot_getattr(from, column, &to->tts_isnull[column - 1]);
-	}
-}
-
 static void
 note(TakeBack *arg, BatchTable table, TupleTableSlot *row, BlockAction action, const char *what)
 {
@@ -227,18 +168,144 @@ note(TakeBack *arg, BatchTable table, TupleTableSlot *row, BlockAction action, c
 			psprintf("%s site %s", what, cmblock_site_code_string(arg->difference->neighbour.code)));
 }
 
+/* What a row that came and the row here have to do with each other. */
+typedef struct Pair
+{
+	TupleTableSlot *sent;
+	TupleTableSlot *local;
+	int64 version_there;
+	int64 version_here;
+	bool blocked_there;
+	bool blocked_here;
+	SiteCode origin_there;
+	SiteCode assigned_there;
+	SiteCode assigned_here;
+} Pair;
+
+static Pair
+pair_of(TupleTableSlot *sent, TupleTableSlot *local)
+{
+	return (Pair){.sent = sent,
+				  .local = local,
+				  .version_there = DatumGetInt64(cmblock_slot_value(sent, "version")),
+				  .version_here = DatumGetInt64(cmblock_slot_value(local, "version")),
+				  .blocked_there = DatumGetBool(cmblock_slot_value(sent, "blocked")),
+				  .blocked_here = DatumGetBool(cmblock_slot_value(local, "blocked")),
+				  .origin_there = DatumGetSiteCode(cmblock_slot_value(sent, "origin_site")),
+				  .assigned_there = DatumGetSiteCode(cmblock_slot_value(sent, "assigned_site")),
+				  .assigned_here = DatumGetSiteCode(cmblock_slot_value(local, "assigned_site"))};
+}
+
+/* A version of this site's that is newer than both. */
+static void
+write_anew(Pair *p, BatchTable table, TakeBack *arg)
+{
+	bool keep_block = p->blocked_there && !p->blocked_here &&
+					  !(table == BATCH_CLIENT && DatumGetBool(cmblock_slot_value(p->local, "isv_proxied")));
+
+	cmblock_become_local(p->sent, p->local, keep_block, Max(p->version_there, p->version_here) + 1,
+						 arg->difference->neighbour.here.code);
+	arg->taken += keep_block;
+	note(arg, table, p->sent, ACTION_CONFLICT,
+		 keep_block ? "not blocked here, blocked at"
+					: "the row here was written anew, because it differed from that of");
+}
+
+/* It is newer there: this site wrote it, and has lost it. */
+static void
+take_lost(Pair *p, BatchTable table, TakeBack *arg)
+{
+	const Difference *difference = arg->difference;
+	bool both = changed_since(difference, DatumGetSiteCode(cmblock_slot_value(p->local, "origin_site")),
+							  DatumGetTimestampTz(cmblock_slot_value(p->local, "changed_at")),
+							  DatumGetTimestampTz(cmblock_slot_value(p->sent, "changed_at")));
+	bool keeps_block = p->blocked_here && !p->blocked_there && (both || !difference->neighbour.is_parent);
+
+	arg->taken++;
+	if (keeps_block)
+		cmblock_copy_block(p->sent, p->local);
+	if (both || keeps_block)
+	{
+		cmblock_slot_put(p->sent, "version", Int64GetDatum(p->version_there + 1));
+		cmblock_slot_put(p->sent, "origin_site", SiteCodeGetDatum(difference->neighbour.here.code));
+	}
+	if (keeps_block)
+		note(arg, table, p->sent, ACTION_CONFLICT, "the block was kept against the row of");
+	else
+		note(arg, table, p->sent, both ? ACTION_CONFLICT : ACTION_RECOVERED,
+			 both ? "both sides had changed; the block is that of" : "the row came back from");
+}
+
+/* Handed over to this site, which has lost that it was another's. */
+static void
+take_handed_over(Pair *p, BatchTable table, TakeBack *arg)
+{
+	bool kept = cmblock_keep_unsent_block(&arg->difference->neighbour, p->sent, p->local);
+
+	arg->taken++;
+	if (kept)
+		cmblock_slot_put(p->sent, "version", Int64GetDatum(p->version_there + 1));
+	note(arg, table, p->sent, kept ? ACTION_CONFLICT : ACTION_RECOVERED,
+		 kept ? "the block was kept against the row of" : "the row came back from");
+}
+
+/*
+ * A row that is another site's, here or there, by the word of the parent, or of the child that was its owner by what is known here.
+ */
+static bool
+take_others(Pair *p, BatchTable table, TakeBack *arg)
+{
+	const Neighbour *neighbour = &arg->difference->neighbour;
+	SiteCode here = neighbour->here.code;
+	bool both;
+
+	if (p->version_there < p->version_here)
+		return false;
+	if (p->version_there == p->version_here && !(neighbour->is_parent && p->origin_there == here))
+		return false;
+	if (!neighbour->is_parent && p->assigned_here != neighbour->code)
+		return false;
+	arg->taken++;
+	/* Who wrote it is the child's word, too: not to be passed on in another site's name. */
+	if (!neighbour->is_parent)
+		cmblock_slot_put(p->sent, "origin_site", SiteCodeGetDatum(here));
+	both = changed_since(arg->difference, DatumGetSiteCode(cmblock_slot_value(p->local, "origin_site")),
+						 DatumGetTimestampTz(cmblock_slot_value(p->local, "changed_at")),
+						 DatumGetTimestampTz(cmblock_slot_value(p->sent, "changed_at")));
+	if (p->assigned_here == here && cmblock_versions_seized(p->version_here, p->version_there) &&
+		(both || !arg->difference->lost) && cmblock_keep_unsent_block(neighbour, p->sent, p->local))
+		note(arg, table, p->sent, ACTION_CONFLICT,
+			 "seized; the block that was made here meanwhile is passed on to");
+	else
+		/* What was done here to another site's row cannot stand, and is said. */
+		note(arg, table, p->sent,
+			 both && p->blocked_here && !p->blocked_there ? ACTION_CONFLICT : ACTION_RECOVERED,
+			 p->assigned_there == here ? "the row came back from"
+									   : "the row came back as another site's from");
+	return true;
+}
+
+static bool
+merge_site(TupleTableSlot *sent, TupleTableSlot *local, TakeBack *arg)
+{
+	int64 version_there = DatumGetInt64(cmblock_slot_value(sent, "version"));
+
+	if (version_there <= DatumGetInt64(cmblock_slot_value(local, "version")))
+		return false;
+	if (arg->difference->lost)
+		arg->taken++;
+	else
+		cmblock_become_local(sent, local, false, version_there + 1, arg->difference->neighbour.here.code);
+	return true;
+}
+
 static bool
 merge_rows(BatchTable table, TupleTableSlot *sent, TupleTableSlot *local, void *context)
 {
 	TakeBack *arg = context;
-	const Difference *difference = arg->difference;
-	SiteCode here = difference->neighbour.here.code;
-	bool from_parent = difference->neighbour.is_parent;
-	int64 version_there;
-	int64 version_here;
-	bool blocked_there = false;
-	bool blocked_here = false;
-	bool given_away;
+	bool lost = arg->difference->lost;
+	SiteCode here = arg->difference->neighbour.here.code;
+	Pair p;
 
 	if (!local)
 	{
@@ -246,78 +313,53 @@ merge_rows(BatchTable table, TupleTableSlot *sent, TupleTableSlot *local, void *
 		note(arg, table, sent, ACTION_RECOVERED, "the row came back from");
 		return true;
 	}
-	version_there = DatumGetInt64(value(sent, "version"));
-	version_here = DatumGetInt64(value(local, "version"));
 	if (table == BATCH_SITE)
-		return version_there > version_here && ++arg->taken > 0;
-	blocked_there = DatumGetBool(value(sent, "blocked"));
-	blocked_here = DatumGetBool(value(local, "blocked"));
-	given_away = DatumGetSiteCode(value(sent, "assigned_site")) != here;
-
-	if (difference->lost && version_there > version_here)
-	{
-		bool both = changed_since(difference, DatumGetSiteCode(value(local, "origin_site")),
-								  DatumGetTimestampTz(value(local, "changed_at")),
-								  DatumGetTimestampTz(value(sent, "changed_at")));
-
-		arg->taken++;
-		if (given_away)
-		{
-			/* It belongs to another site: what was done to it here meanwhile cannot stand, and is said. */
-			note(arg, table, sent,
-				 both && blocked_here && !blocked_there ? ACTION_CONFLICT : ACTION_RECOVERED,
-				 "the row came back as another site's, which alone can change its block, from");
-			return true;
-		}
-		if (blocked_here && !blocked_there && (both || !from_parent))
-		{
-			copy_block(sent, local);
-			put(sent, "version", Int64GetDatum(version_there + 1));
-			put(sent, "origin_site", SiteCodeGetDatum(here));
-			note(arg, table, sent, ACTION_CONFLICT, "the block was kept against the row of");
-			return true;
-		}
-		note(arg, table, sent, both ? ACTION_CONFLICT : ACTION_RECOVERED,
-			 both ? "both sides had changed; the block is that of" : "the row came back from");
-		if (both)
-		{
-			put(sent, "version", Int64GetDatum(version_there + 1));
-			put(sent, "origin_site", SiteCodeGetDatum(here));
-		}
-		return true;
-	}
-	if (!blocked_there || blocked_here || DatumGetSiteCode(value(local, "assigned_site")) != here ||
-		(version_there < version_here && !difference->lost))
+		return merge_site(sent, local, arg);
+	p = pair_of(sent, local);
+	if (p.assigned_here != here || p.assigned_there != here)
+		return take_others(&p, table, arg);
+	if (lost && p.version_there > p.version_here)
+		take_lost(&p, table, arg);
+	else if (p.version_there > p.version_here && p.origin_there != here)
+		take_handed_over(&p, table, arg);
+	else if (p.version_there >= p.version_here || (lost && p.blocked_there && !p.blocked_here))
+		write_anew(&p, table, arg);
+	else
 		return false;
-	if (table == BATCH_CLIENT && DatumGetBool(value(local, "isv_proxied")))
-		return false;
-	become_local(sent, local, true, here);
-	arg->taken++;
-	note(arg, table, sent, ACTION_CONFLICT, "not blocked here, blocked at");
 	return true;
 }
 
-/* A RowCheck: what a row may be that comes back. `arg` is the Difference. */
+/* May a row come back from a child? What this site wrote and owns; and what was the child's own, and is another's now. */
+static bool
+may_give_back(const Neighbour *child, Relation relation, HeapTuple old_row, HeapTuple new_row)
+{
+	SiteCode here = child->here.code;
+	bool written_here = cmblock_row_site(relation, new_row, "origin_site") == here;
+	SiteCode assigned;
+
+	if (RelationGetRelid(relation) == cmblock_relation(REL_SITE))
+		return written_here;
+	assigned = cmblock_row_site(relation, new_row, "assigned_site");
+	if (written_here && assigned == here)
+		return true;
+	return old_row && cmblock_row_site(relation, old_row, "assigned_site") == child->code &&
+		   assigned != here && cmblock_is_primary(assigned);
+}
+
+/* A RowCheck. `arg` is the Difference. */
 static void
 check_taken_row(Relation relation, HeapTuple old_row, HeapTuple new_row, void *arg)
 {
-	const Difference *difference = arg;
-	TupleDesc desc = RelationGetDescr(relation);
-	SiteCode here = difference->neighbour.here.code;
-	bool isnull;
-	SiteCode origin =
-		DatumGetSiteCode(heap_getattr(new_row, cmblock_column_number(desc, "origin_site"), desc, &isnull));
-	SiteCode assigned = NO_SITE;
+	const Neighbour *neighbour = &((const Difference *) arg)->neighbour;
 
-	if (RelationGetRelid(relation) != cmblock_relation(REL_SITE))
-		assigned = DatumGetSiteCode(
-			heap_getattr(new_row, cmblock_column_number(desc, "assigned_site"), desc, &isnull));
-	if (difference->neighbour.is_parent || (origin == here && (assigned == here || assigned == NO_SITE)))
-		return;
-	ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+	cmblock_check_version(neighbour, relation, new_row);
+	if (!neighbour->is_parent && !may_give_back(neighbour, relation, old_row, new_row))
+		ereport(
+			ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 			errmsg("site %s gave back a row that is not this site's",
-				   cmblock_site_code_string(difference->neighbour.code)),
-			errdetail("Only rows that this site wrote and owns come back from a child."));
+				   cmblock_site_code_string(neighbour->code)),
+			errdetail("Rows come back from a child when this site wrote and owns them, or when they were the "
+					  "child's own."));
 }
 
 void

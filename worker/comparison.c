@@ -90,7 +90,10 @@ cmblock_comparison_begin(Link *link, const Here *here, bool lost, TimestampTz lo
 
 	c->context = context;
 	c->range_context = AllocSetContextCreate(context, "cmblock range", ALLOCSET_DEFAULT_SIZES);
-	cmblock_find_neighbour(link->neighbour, &c->difference.neighbour);
+	/* It may be a site that is retired, and has to learn it. */
+	c->difference.neighbour = (Neighbour){.here = here->identity,
+										  .code = link->neighbour,
+										  .is_parent = link->neighbour == here->identity.parent};
 	c->difference.lost = lost;
 	c->difference.lost_since = lost_since;
 	c->brings_cursor = cursor;

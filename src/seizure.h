@@ -1,0 +1,34 @@
+/*
+ * seizure.h
+ *		Clients that the central site takes from a primary site that is gone, and how the others learn it.
+ */
+#ifndef CMBLOCK_SEIZURE_H
+#define CMBLOCK_SEIZURE_H
+
+#include "postgres.h"
+#include "executor/tuptable.h"
+
+#include "batch.h"
+#include "neighbour.h"
+
+/*
+ * A newer row came, `local` is the one here, locked. If it was seized, or the central site wrote into it, makes of both what is
+ * to be written here, in place, and marks the neighbour's row as merged. Inside SPI.
+ */
+extern void cmblock_meet_seizure(Neighbour *neighbour, BatchTable table, TupleTableSlot *sent,
+								 TupleTableSlot *local);
+
+/*
+ * A row came that is not newer. If it is the block of a site that did not know that it was seized, makes the row that carries
+ * this block on, in place, marks it as merged and returns true. Inside SPI.
+ */
+extern bool cmblock_take_late_block(Neighbour *neighbour, BatchTable table, TupleTableSlot *sent,
+									TupleTableSlot *local);
+
+/*
+ * The row here is going to be replaced by the parent's. If this site blocked it and the parent has not had that, puts the block into
+ * `sent`, as written by this site, and returns true. Inside SPI.
+ */
+extern bool cmblock_keep_unsent_block(const Neighbour *parent, TupleTableSlot *sent, TupleTableSlot *local);
+
+#endif
