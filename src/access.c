@@ -53,14 +53,25 @@ first_refusal(const AccessDecision *decision)
 	return NULL;
 }
 
-/* A decision that somebody acts on is counted, and logged when it refuses; explain_access only explains one. */
+/* A decision that somebody acts on: counted, and logged when it refuses; explain_access only explains one. */
 static void
-record(const AccessRequest *request, const AccessDecision *decision)
+decide(const AccessRequest *request, Wordiness words, AccessDecision *decision)
 {
-	const Finding *refusal = first_refusal(decision);
+	Reason reason;
 
-	cmblock_count_decision(request, refusal ? refusal->reason : REASON_NONE);
-	if (refusal && cmblock_log_refusals)
+	/* The log names all reasons. */
+	if (cmblock_log_refusals && words == WORDS_NONE)
+		words = WORDS_REFUSALS;
+	if (!cmblock_decide_quickly(request, words, decision, &reason))
+	{
+		const Finding *refusal;
+
+		cmblock_decide(request, words, decision);
+		refusal = first_refusal(decision);
+		reason = refusal ? refusal->reason : REASON_NONE;
+	}
+	cmblock_count_decision(request, reason);
+	if (reason != REASON_NONE && cmblock_log_refusals)
 		cmblock_log_refusal(request, decision);
 }
 
@@ -71,9 +82,7 @@ cmblock_is_allowed(PG_FUNCTION_ARGS)
 	AccessDecision decision;
 
 	read_request(fcinfo, &request);
-	if (cmblock_decide_quickly(&request, WORDS_NONE, &decision) != QUICK_ALLOWED)
-		cmblock_decide(&request, WORDS_NONE, &decision);
-	record(&request, &decision);
+	decide(&request, WORDS_NONE, &decision);
 	PG_RETURN_BOOL(decision.allowed);
 }
 
@@ -123,9 +132,7 @@ cmblock_check_access(PG_FUNCTION_ARGS)
 		MemoryContextSwitchTo(caller);
 	}
 	read_request(fcinfo, &request);
-	if (cmblock_decide_quickly(&request, WORDS_REFUSALS, &d) != QUICK_ALLOWED)
-		cmblock_decide(&request, WORDS_REFUSALS, &d);
-	record(&request, &d);
+	decide(&request, WORDS_REFUSALS, &d);
 	refusal = first_refusal(&d);
 
 	values[0] = BoolGetDatum(d.allowed);

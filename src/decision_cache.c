@@ -3,8 +3,8 @@
  *		What decisions have read of clients and certificates, in shared memory, valid as long as nobody changes the rows.
  *
  * Reading one row by its index costs several times as much as the rest of a decision, and the rows hardly ever change. So
- * what a decision needs of them is kept in two tables of buckets of fixed size, a client in 40 bytes and a certificate in 96.
- * Nobody waits for anybody, and the path of a hit has no lock: only the two words at the head of a bucket.
+ * what a decision needs of them is kept in two tables of buckets of fixed size. Nobody waits for anybody, and the path of a hit
+ * has no lock: only the two words at the head of a bucket.
  *
  * Coherence
  *		The guard stands before every change of a row. It raises the count of writers in the row's bucket before the
@@ -27,6 +27,13 @@
  *		whether such a transaction is still there.
  *
  * Entries
+ *		What a hit costs is the wait for memory: the tables are larger than any processor's cache, and a random place in them
+ *		is far away. So a bucket of clients is one line of the processor's cache, and one of certificates begins with a line
+ *		that says which of the others to look at. To fit, an entry has no key, only 64 bits of a keyed hash of it, combined with
+ *		the stamp under which it was put in. The hash's key is secret and new at each start, so nobody can look for
+ *		two that are alike, and by chance two are once in 2^64 comparisons: at 5,000 decisions a second, once in 40
+ *		million years. A certificate's entry also has the end of its SHA-256.
+ *
  *		One process at a time puts an entry into a bucket; who comes second gives up. A reader copies the entry and looks
  *		whether the bucket's version and state have stayed the same.
  *
@@ -69,28 +76,33 @@ typedef struct BucketHead
 {
 	pg_atomic_uint64 state;
 	pg_atomic_uint32 version; /* odd: an entry is being put in */
-	uint32 hand;              /* which one goes next when all are in use */
+	/* Under which generation (its low 24 bits) the entries were put in, and which of them goes next when all are in use. */
+	uint32 filled;
 } BucketHead;
 
-/* Whole cache lines: a bucket shares none with its neighbour. */
-#define CLIENT_WAYS 6
-#define CERTIFICATE_WAYS 5
+#define FILLED_PLACE_BITS 8
+#define FILLED_PLACE(filled) ((filled) & ((1 << FILLED_PLACE_BITS) - 1))
+
+#define CLIENT_WAYS 3
+#define CERTIFICATE_WAYS 6
 
 typedef struct ClientBucket
 {
 	BucketHead head;
+	uint64 id[CLIENT_WAYS];
 	CachedClient entry[CLIENT_WAYS];
 } ClientBucket;
 
 typedef struct CertificateBucket
 {
 	BucketHead head;
+	uint64 id[CERTIFICATE_WAYS];
 	CachedCertificate entry[CERTIFICATE_WAYS];
-	char pad[16];
 } CertificateBucket;
 
-StaticAssertDecl(sizeof(ClientBucket) == 256, "a bucket of clients is four cache lines");
-StaticAssertDecl(sizeof(CertificateBucket) == 512, "a bucket of certificates is eight cache lines");
+StaticAssertDecl(sizeof(ClientBucket) == 64, "a bucket of clients is one cache line");
+StaticAssertDecl(offsetof(CertificateBucket, entry) == 64 && sizeof(CachedCertificate) == 64,
+				 "a certificate is one cache line, and so is what comes before them");
 
 /*
  * One for each database that has a site. Beyond this many, databases share one: the worst of that is that each empties the
@@ -141,13 +153,13 @@ cmblock_decision_cache_define_settings(void)
 
 	DefineCustomIntVariable(
 		"cmblock.decision_cache_size", "Memory for what decisions have read of clients and certificates.",
-		"About 100 bytes for a client and 200 for a certificate; 0: each decision reads the tables. "
+		"About 50 bytes for a client and 150 for a certificate; 0: each decision reads the tables. "
 		"Only where cmblock is in shared_preload_libraries.",
 		&cmblock_decision_cache_size, 64 * 1024, 0, MAX_KILOBYTES, context, GUC_UNIT_KB, NULL, NULL, NULL);
 }
 
 /*
- * A sixteenth is for the filter. Of the rest a third is for clients: a certificate takes twice the memory of a
+ * A sixteenth is for the filter. Of the rest a quarter is for clients: a certificate takes three times the memory of a
  * client. The tables are bounded by 2^31 buckets.
  */
 static void
@@ -157,9 +169,9 @@ divide(void)
 	Size rest = octets - octets / 16;
 
 	filter_lines = (uint32) Min(Max(octets / 16 / sizeof(FilterLine), 1), PG_INT32_MAX);
-	client_bucket_count = (uint32) Min(Max(rest / 3 / sizeof(ClientBucket), 1), PG_INT32_MAX);
+	client_bucket_count = (uint32) Min(Max(rest / 4 / sizeof(ClientBucket), 1), PG_INT32_MAX);
 	certificate_bucket_count =
-		(uint32) Min(Max((rest - rest / 3) / sizeof(CertificateBucket), 1), PG_INT32_MAX);
+		(uint32) Min(Max((rest - rest / 4) / sizeof(CertificateBucket), 1), PG_INT32_MAX);
 }
 
 Size
@@ -227,13 +239,49 @@ cmblock_cache_hash(const void *data, size_t size)
 
 /* ---------- reading ---------- */
 
-/* SMSIDs and thumbprints come from outside, so their places are nobody's to foresee. The first 16 octets of each do. */
-static inline uint32
-place_of(const unsigned char *key, uint32 count)
+/* SMSIDs and thumbprints come from outside, so their places are nobody's to foresee. */
+static inline CacheKey
+make_key(const unsigned char *key, Size size, char *buckets, uint32 count, Size bucket_size)
 {
-	uint64 hash = siphash(1, 3, cache->key, key, SMSID_OCTETS);
+	uint64 hash[2];
+	CacheKey result;
 
-	return (uint32) ((hash >> 32) * count >> 32);
+	siphash_double(1, 3, cache->key, key, size, hash);
+	result.bucket = buckets + ((hash[0] >> 32) * count >> 32) * bucket_size;
+	result.id = hash[1];
+	return result;
+}
+
+static inline CacheKey
+client_key(const Smsid *smsid)
+{
+	return make_key(smsid->octet, SMSID_OCTETS, (char *) client_buckets, client_bucket_count,
+					sizeof(ClientBucket));
+}
+
+static inline CacheKey
+certificate_key(const unsigned char *sha256)
+{
+	return make_key(sha256, SHA256_OCTETS, (char *) certificate_buckets, certificate_bucket_count,
+					sizeof(CertificateBucket));
+}
+
+CacheKey
+cmblock_cache_client_key(const Smsid *smsid)
+{
+	CacheKey key = client_key(smsid);
+
+	__builtin_prefetch(key.bucket);
+	return key;
+}
+
+CacheKey
+cmblock_cache_certificate_key(const unsigned char *sha256)
+{
+	CacheKey key = certificate_key(sha256);
+
+	__builtin_prefetch(key.bucket);
+	return key;
 }
 
 /*
@@ -280,7 +328,7 @@ cmblock_cache_begin(uint64 *tag, CacheTicket *ticket)
 	/* A domain begins with a state, as a bucket does. */
 	*ticket = take_ticket((BucketHead *) domain());
 	/* Another generation is another tag: all entries of the database are gone with it. */
-	*tag += GENERATION(ticket->state) << 1;
+	*tag += GENERATION(ticket->state);
 	return WRITERS(ticket->state) == 0;
 }
 
@@ -296,105 +344,99 @@ cmblock_cache_is_unchanged(const CacheTicket *tickets, int count)
 }
 
 /*
- * Tag and generation in one word, which is never 0, as an empty place is. Under one tag no two generations have the same: the
- * factor is odd, and a tag's lowest bit is not used. Different tags are hashes with a secret key.
+ * Tag and generation in one word. Under one tag no two generations have the same: the factor is odd. Different tags are
+ * hashes with a secret key.
  */
 static inline uint64
 stamp_of(uint64 tag, const CacheTicket *ticket)
 {
-	return (tag + (GENERATION(ticket->state) << 1) * UINT64CONST(0x9E3779B97F4A7C15)) | 1;
-}
-
-/* The keys are random, so their first word alone tells almost all of them apart, and the loads wait for nothing. */
-static inline bool
-same_word(const void *a, const void *b)
-{
-	uint64 x;
-	uint64 y;
-
-	memcpy(&x, a, sizeof(x));
-	memcpy(&y, b, sizeof(y));
-	return x == y;
+	return tag + GENERATION(ticket->state) * UINT64CONST(0x9E3779B97F4A7C15);
 }
 
 /* The sizes are constants where this is inlined. */
 static pg_attribute_always_inline CacheAnswer
-find_entry(BucketHead *bucket, int ways, Size entry_size, Size key_size, const unsigned char *key, uint64 tag,
+find_entry(const CacheKey *key, const uint64 *ids, int ways, const void *entries, Size size, uint64 tag,
 		   void *result, CacheTicket *ticket)
 {
-	const char *entry = (const char *) bucket + sizeof(BucketHead);
+	BucketHead *bucket = key->bucket;
 	uint32 version;
-	uint64 stamp;
+	uint64 id;
 
 	*ticket = take_ticket(bucket);
 	version = pg_atomic_read_u32(&bucket->version);
 	if (WRITERS(ticket->state) > 0 || (version & 1))
 		return CACHE_BUSY;
-	stamp = stamp_of(tag, ticket);
+	id = key->id ^ stamp_of(tag, ticket);
 	pg_read_barrier();
-	for (int i = 0; i < ways; i++, entry += entry_size)
+	for (int i = 0; i < ways; i++)
 	{
-		if (!same_word(entry + sizeof(stamp), key))
+		if (ids[i] != id)
 			continue;
-		memcpy(result, entry, entry_size);
+		memcpy(result, (const char *) entries + i * size, size);
 		pg_read_barrier();
-		if (pg_atomic_read_u32(&bucket->version) != version)
-			return CACHE_BUSY;
-		/* What is compared is the copy, which is whole. */
-		if (same_word(result, &stamp) && memcmp((char *) result + sizeof(stamp), key, key_size) == 0)
-			return CACHE_HIT;
+		/* If it has stayed the same, id and entry belong together. */
+		return pg_atomic_read_u32(&bucket->version) == version ? CACHE_HIT : CACHE_BUSY;
 	}
 	return CACHE_MISS;
 }
 
 CacheAnswer
-cmblock_cache_find_client(const Smsid *smsid, uint64 tag, CachedClient *client, CacheTicket *ticket)
+cmblock_cache_find_client(const CacheKey *key, uint64 tag, CachedClient *client, CacheTicket *ticket)
 {
-	ClientBucket *bucket = &client_buckets[place_of(smsid->octet, client_bucket_count)];
+	const ClientBucket *bucket = key->bucket;
 
-	return find_entry(&bucket->head, CLIENT_WAYS, sizeof(CachedClient), SMSID_OCTETS, smsid->octet, tag,
-					  client, ticket);
+	return find_entry(key, bucket->id, CLIENT_WAYS, bucket->entry, sizeof(CachedClient), tag, client, ticket);
+}
+
+static const unsigned char *
+sha256_end(const unsigned char *sha256)
+{
+	return sha256 + SHA256_OCTETS - sizeof(((CachedCertificate *) NULL)->sha256_end);
 }
 
 CacheAnswer
-cmblock_cache_find_certificate(const unsigned char *sha256, uint64 tag, CachedCertificate *certificate,
-							   CacheTicket *ticket)
+cmblock_cache_find_certificate(const CacheKey *key, const unsigned char *sha256, uint64 tag,
+							   CachedCertificate *certificate, CacheTicket *ticket)
 {
-	CertificateBucket *bucket = &certificate_buckets[place_of(sha256, certificate_bucket_count)];
+	const CertificateBucket *bucket = key->bucket;
+	CacheAnswer answer = find_entry(key, bucket->id, CERTIFICATE_WAYS, bucket->entry,
+									sizeof(CachedCertificate), tag, certificate, ticket);
 
-	return find_entry(&bucket->head, CERTIFICATE_WAYS, sizeof(CachedCertificate), SHA256_OCTETS, sha256, tag,
-					  certificate, ticket);
+	if (answer == CACHE_HIT &&
+		memcmp(certificate->sha256_end, sha256_end(sha256), sizeof(certificate->sha256_end)) != 0)
+		return CACHE_MISS;
+	return answer;
 }
 
-/* The place for an entry: its own, one that does not count any more, or else each in its turn. */
-static char *
-choose(BucketHead *bucket, int ways, Size entry_size, Size key_size, const char *entry)
+/* The place for an entry: its own, one that is free, or else each in its turn. */
+static int
+choose(BucketHead *bucket, uint64 *ids, int ways, uint64 id, uint32 generation)
 {
-	char *first = (char *) bucket + sizeof(BucketHead);
-	char *unused = NULL;
+	uint32 place;
 
-	for (int i = 0; i < ways; i++)
+	/* What was put in under another generation counts no more. */
+	if (bucket->filled >> FILLED_PLACE_BITS != generation)
 	{
-		char *e = first + i * entry_size;
-
-		if (memcmp(e + sizeof(uint64), entry + sizeof(uint64), key_size) == 0)
-			return e;
-		/* One with another stamp may be another database's, which reads its row again then. */
-		if (!same_word(e, entry))
-			unused = e;
+		memset(ids, 0, ways * sizeof(*ids));
+		bucket->filled = generation << FILLED_PLACE_BITS;
 	}
-	return unused ? unused : first + (bucket->hand++ % ways) * entry_size;
+	for (int i = 0; i < ways; i++)
+		if (ids[i] == id || ids[i] == 0)
+			return i;
+	place = FILLED_PLACE(bucket->filled);
+	bucket->filled = (generation << FILLED_PLACE_BITS) | ((place + 1) % ways);
+	return place;
 }
 
 static void
-put_entry(int ways, Size entry_size, Size key_size, char *entry, uint64 tag, const CacheTicket *ticket)
+put_entry(const CacheKey *key, uint64 *ids, int ways, void *entries, const void *entry, Size size, uint64 tag,
+		  const CacheTicket *ticket)
 {
-	BucketHead *bucket = ticket->bucket;
-	uint64 stamp = stamp_of(tag, ticket);
+	BucketHead *bucket = key->bucket;
+	uint64 id = key->id ^ stamp_of(tag, ticket);
 	uint32 version = pg_atomic_read_u32(&bucket->version);
 
 	Assert(WRITERS(ticket->state) == 0);
-	memcpy(entry, &stamp, sizeof(stamp));
 	if ((version & 1) || !pg_atomic_compare_exchange_u32(&bucket->version, &version, version + 1))
 		return;
 	/*
@@ -402,51 +444,75 @@ put_entry(int ways, Size entry_size, Size key_size, char *entry, uint64 tag, con
 	 * bucket while the writer is there, and afterwards its generation is another.
 	 */
 	if (pg_atomic_read_u64(&bucket->state) == ticket->state)
-		memcpy(choose(bucket, ways, entry_size, key_size, entry), entry, entry_size);
+	{
+		uint32 generation = (uint32) GENERATION(ticket->state) & (PG_UINT32_MAX >> FILLED_PLACE_BITS);
+		int place = choose(bucket, ids, ways, id, generation);
+
+		ids[place] = id;
+		memcpy((char *) entries + place * size, entry, size);
+	}
 	pg_write_barrier();
 	pg_atomic_write_u32(&bucket->version, version + 2);
 }
 
 void
-cmblock_cache_put_client(CachedClient *client, uint64 tag, const CacheTicket *ticket)
+cmblock_cache_put_client(const CacheKey *key, const CachedClient *client, uint64 tag,
+						 const CacheTicket *ticket)
 {
-	put_entry(CLIENT_WAYS, sizeof(CachedClient), SMSID_OCTETS, (char *) client, tag, ticket);
+	ClientBucket *bucket = key->bucket;
+
+	put_entry(key, bucket->id, CLIENT_WAYS, bucket->entry, client, sizeof(CachedClient), tag, ticket);
 }
 
 void
-cmblock_cache_put_certificate(CachedCertificate *certificate, uint64 tag, const CacheTicket *ticket)
+cmblock_cache_put_certificate(const CacheKey *key, const unsigned char *sha256,
+							  CachedCertificate *certificate, uint64 tag, const CacheTicket *ticket)
 {
-	put_entry(CERTIFICATE_WAYS, sizeof(CachedCertificate), SHA256_OCTETS, (char *) certificate, tag, ticket);
+	CertificateBucket *bucket = key->bucket;
+
+	memcpy(certificate->sha256_end, sha256_end(sha256), sizeof(certificate->sha256_end));
+	put_entry(key, bucket->id, CERTIFICATE_WAYS, bucket->entry, certificate, sizeof(CachedCertificate), tag,
+			  ticket);
 }
 
 /* ---------- hardware ids of blocked clients ---------- */
 
-uint64
+uint32
 cmblock_cache_hardware(text *hardware_id)
 {
 	uint64 hash = cmblock_cache_hash(VARDATA_ANY(hardware_id), VARSIZE_ANY_EXHDR(hardware_id)) ^
 				  (uint64) MyDatabaseId * UINT64CONST(0x9E3779B97F4A7C15);
+	uint32 folded = (uint32) (hash ^ hash >> 32);
 
-	return hash ? hash : 1;
+	return folded ? folded : 1;
+}
+
+/* Spread over a word, whose upper half chooses the line; the lower one has 9 bits for each bit: word and place in it. */
+static inline uint64
+spread(uint32 hardware)
+{
+	uint64 hash = hardware * UINT64CONST(0x9E3779B97F4A7C15);
+
+	return (hash ^ hash >> 32) * UINT64CONST(0xBF58476D1CE4E5B9);
 }
 
 static inline FilterLine *
-line_of(uint64 hardware)
+line_of(uint64 spread)
 {
-	return &filter[(hardware >> 32) * filter_lines >> 32];
+	return &filter[(spread >> 32) * filter_lines >> 32];
 }
 
-/* The upper half chose the line, the lower one has 9 bits for each bit: word and place in it. */
-#define BIT_NUMBER(hardware, i) (((hardware) >> ((i) *8)) & 0x1ff)
+#define BIT_NUMBER(spread, i) (((spread) >> ((i) *8)) & 0x1ff)
 
 bool
-cmblock_cache_hardware_may_be_blocked(uint64 hardware)
+cmblock_cache_hardware_may_be_blocked(uint32 hardware)
 {
-	FilterLine *line = line_of(hardware);
+	uint64 bits = spread(hardware);
+	FilterLine *line = line_of(bits);
 
 	for (int i = 0; i < LINE_BITS; i++)
 	{
-		uint64 bit = BIT_NUMBER(hardware, i);
+		uint64 bit = BIT_NUMBER(bits, i);
 
 		if (!(pg_atomic_read_u64(&line->word[bit / 64]) & (UINT64CONST(1) << bit % 64)))
 			return false;
@@ -455,13 +521,14 @@ cmblock_cache_hardware_may_be_blocked(uint64 hardware)
 }
 
 void
-cmblock_cache_add_blocked_hardware(uint64 hardware)
+cmblock_cache_add_blocked_hardware(uint32 hardware)
 {
-	FilterLine *line = line_of(hardware);
+	uint64 bits = spread(hardware);
+	FilterLine *line = line_of(bits);
 
 	for (int i = 0; i < LINE_BITS; i++)
 	{
-		uint64 bit = BIT_NUMBER(hardware, i);
+		uint64 bit = BIT_NUMBER(bits, i);
 
 		pg_atomic_fetch_or_u64(&line->word[bit / 64], UINT64CONST(1) << bit % 64);
 	}
@@ -495,7 +562,7 @@ typedef struct Touched
 #define SH_ELEMENT_TYPE Touched
 #define SH_KEY_TYPE BucketHead *
 #define SH_KEY bucket
-#define SH_HASH_KEY(table, key) ((uint32) (((uintptr_t) (key) >> 8) * UINT64CONST(0x9E3779B97F4A7C15) >> 32))
+#define SH_HASH_KEY(table, key) ((uint32) (((uintptr_t) (key) >> 6) * UINT64CONST(0x9E3779B97F4A7C15) >> 32))
 #define SH_EQUAL(table, a, b) ((a) == (b))
 #define SH_SCOPE static inline
 #define SH_DECLARE
@@ -592,14 +659,14 @@ void
 cmblock_cache_touch_client(const Smsid *smsid)
 {
 	if (cache)
-		touch(&client_buckets[place_of(smsid->octet, client_bucket_count)].head);
+		touch(client_key(smsid).bucket);
 }
 
 void
 cmblock_cache_touch_certificate(const unsigned char *sha256)
 {
 	if (cache)
-		touch(&certificate_buckets[place_of(sha256, certificate_bucket_count)].head);
+		touch(certificate_key(sha256).bucket);
 }
 
 uint32

@@ -13,46 +13,53 @@
 
 #include "types.h"
 
-/* Flags of ClientFacts and CertificateFacts. */
+/* Flags of a client, and of a certificate. */
 #define FACT_BLOCKED 0x0001
 #define FACT_DELETED 0x0002
 
-/* of a client */
+/* of a client: not beyond 0x80 */
 #define FACT_ISV_PROXIED 0x0010
 #define FACT_NOT_APPROVED 0x0020
 
 /* of a certificate; its type is in the bits from FACT_TYPE_SHIFT on */
 #define FACT_HAS_CLIENT 0x0010
 #define FACT_SELF_SIGNED 0x0020
-#define FACT_IN_VALIDITY 0x0040
-#define FACT_CHAINED 0x0080 /* to the trust list */
-#define FACT_REVOCATION_REFUSES 0x0100
-#define FACT_REVOCATION_WARNS 0x0200
+#define FACT_NOT_YET_VALID 0x0040
+#define FACT_EXPIRED 0x0080
+#define FACT_CHAINED 0x0100 /* to the trust list */
+#define FACT_REVOKED 0x0200
+#define FACT_CRL_MISSING 0x0400 /* and required */
+#define FACT_CRL_WARNING 0x0800 /* missing and not required */
 #define FACT_TYPE_SHIFT 16
 
-/* An entry begins with a stamp, which says under what it was put in, and its key. */
+/* 8 octets */
 typedef struct CachedClient
 {
-	uint64 stamp;
-	Smsid smsid;
-	uint64 hardware; /* cmblock_cache_hardware of its hardware id; 0: none */
-	SiteCode assigned_site;
-	uint32 flags;
+	uint32 hardware; /* cmblock_cache_hardware of its hardware id; 0: none */
+	uint32 flags : 8;
+	SiteCode assigned_site : 24;
 } CachedClient;
 
+/* 64 octets */
 typedef struct CachedCertificate
 {
-	uint64 stamp;
-	unsigned char sha256[SHA256_OCTETS];
+	unsigned char sha256_end[8];
 	Smsid client; /* FACT_HAS_CLIENT */
 	uint64 world; /* the trust list and the CRLs by which it was judged */
 	/* The times, both included, for which what the flags say of validity, chain and revocation is the same. */
 	TimestampTz from;
 	TimestampTz until;
-	uint32 flags;
-	uint32 memo; /* what the trust list of `memo_list` said about its signature: see trust.h; 0: nothing */
 	uint64 memo_list;
+	uint32 memo; /* what the trust list of `memo_list` said about its signature: see trust.h; 0: nothing */
+	uint32 flags;
 } CachedCertificate;
+
+/* Where a client or certificate is looked for. */
+typedef struct CacheKey
+{
+	void *bucket;
+	uint64 id;
+} CacheKey;
 
 typedef enum CacheAnswer
 {
@@ -80,20 +87,27 @@ extern bool cmblock_cache_exists(void);
 extern bool cmblock_cache_begin(uint64 *tag, CacheTicket *ticket);
 
 /*
+ * The place of a row. What is there begins to come from memory at once: it takes as long as all the rest of a decision, so
+ * this is best called long before the result is needed.
+ */
+extern CacheKey cmblock_cache_client_key(const Smsid *smsid);
+extern CacheKey cmblock_cache_certificate_key(const unsigned char *sha256);
+
+/*
  * Looks for the row among those that were put in under this tag. At a hit it is copied. The ticket is for
  * putting it in, and for cmblock_cache_is_unchanged: call this before the row is read with a new snapshot.
  */
-extern CacheAnswer cmblock_cache_find_client(const Smsid *smsid, uint64 tag, CachedClient *client,
+extern CacheAnswer cmblock_cache_find_client(const CacheKey *key, uint64 tag, CachedClient *client,
 											 CacheTicket *ticket);
-extern CacheAnswer cmblock_cache_find_certificate(const unsigned char *sha256, uint64 tag,
-												  CachedCertificate *certificate, CacheTicket *ticket);
+extern CacheAnswer cmblock_cache_find_certificate(const CacheKey *key, const unsigned char *sha256,
+												  uint64 tag, CachedCertificate *certificate,
+												  CacheTicket *ticket);
 
-/*
- * Puts a row in that was read after its ticket was taken; does nothing if somebody began to change it since. The stamp
- * is written here.
- */
-extern void cmblock_cache_put_client(CachedClient *client, uint64 tag, const CacheTicket *ticket);
-extern void cmblock_cache_put_certificate(CachedCertificate *certificate, uint64 tag,
+/* Puts a row in that was read after its ticket was taken; does nothing if somebody began to change it since. */
+extern void cmblock_cache_put_client(const CacheKey *key, const CachedClient *client, uint64 tag,
+									 const CacheTicket *ticket);
+extern void cmblock_cache_put_certificate(const CacheKey *key, const unsigned char *sha256,
+										  CachedCertificate *certificate, uint64 tag,
 										  const CacheTicket *ticket);
 
 /*
@@ -105,11 +119,11 @@ extern bool cmblock_cache_is_unchanged(const CacheTicket *tickets, int count);
 /* ---------- hardware ids of blocked clients ---------- */
 
 /* The form in which hardware ids are compared here; never 0. */
-extern uint64 cmblock_cache_hardware(text *hardware_id);
+extern uint32 cmblock_cache_hardware(text *hardware_id);
 
 /* False: no client with this hardware id is blocked. Holds if all that were blocked have been added. */
-extern bool cmblock_cache_hardware_may_be_blocked(uint64 hardware);
-extern void cmblock_cache_add_blocked_hardware(uint64 hardware);
+extern bool cmblock_cache_hardware_may_be_blocked(uint32 hardware);
+extern void cmblock_cache_add_blocked_hardware(uint32 hardware);
 
 /* The tag under which all hardware ids of blocked clients of this database are known to have been added. */
 extern uint64 cmblock_cache_hardware_tag(void);

@@ -4,7 +4,7 @@
  *
  * decision.c is the decision; this file answers without it where the answer is plain: the request names a client, or shows
  * a registered certificate (by its SHA-256, or as DER), or both, for anything but a registration. What is unusual in any way,
- * and all that needs words, is left to decision.c. So an answer from here is allowed or refused, never why.
+ * and all that needs words, is left to decision.c. So an answer from here is allowed, or refused with its first reason.
  *
  * What is not in the cache is read, put in, and used: a miss costs what the decision would have cost anyway. The
  * facts come from the cache and the tables at different moments. That nobody changed any of the rows up to the end, says that
@@ -21,6 +21,7 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "port/pg_bitutils.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
 
@@ -56,14 +57,19 @@ typedef struct Question
 	uint64 tag;
 	int tickets;
 	CacheTicket ticket[MAX_TICKETS];
-	bool refused;
+	uint32 reasons; /* to refuse: a bit for each Reason */
 	bool warned;
-	const CachedClient *requester;
 
 	CachedClient claimed;
+	CacheKey claimed_key;
 	CachedClient owner;
-	CachedCertificate certificate;
+	const CachedClient *requester; /* one of them, or NULL */
+	const Smsid *requester_id;
+
 	bool has_certificate;
+	CachedCertificate certificate;
+	CacheKey certificate_key;
+	unsigned char sha256[SHA256_OCTETS];
 } Question;
 
 /* ---------- rows ---------- */
@@ -71,7 +77,6 @@ typedef struct Question
 static void
 read_client(const ClientRecord *row, CachedClient *client)
 {
-	client->smsid = row->smsid;
 	client->assigned_site = row->assigned_site;
 	client->hardware = row->hardware_id ? cmblock_cache_hardware(row->hardware_id) : 0;
 	client->flags = 0;
@@ -87,14 +92,14 @@ read_client(const ClientRecord *row, CachedClient *client)
 
 /* False: there is no such row, or it cannot be cached now. */
 static bool
-find_client(Question *q, const Smsid *smsid, CachedClient *client)
+find_client(Question *q, const Smsid *smsid, const CacheKey *key, CachedClient *client)
 {
 	CacheTicket *ticket = &q->ticket[q->tickets++];
 	Snapshot snapshot;
 	ClientRecord row;
 	bool found;
 
-	switch (cmblock_cache_find_client(smsid, q->tag, client, ticket))
+	switch (cmblock_cache_find_client(key, q->tag, client, ticket))
 	{
 		case CACHE_HIT:
 			return true;
@@ -113,7 +118,7 @@ find_client(Question *q, const Smsid *smsid, CachedClient *client)
 	if (!found)
 		return false;
 	read_client(&row, client);
-	cmblock_cache_put_client(client, q->tag, ticket);
+	cmblock_cache_put_client(key, client, q->tag, ticket);
 	counters.reads++;
 	return true;
 }
@@ -178,8 +183,10 @@ judge_certificate(const CertificateRecord *row, Snapshot snapshot, TimestampTz a
 	TrustChain chain;
 	RevocationAnswer answer;
 
-	if (!cmblock_is_before(at, row->not_before, &span) && !cmblock_is_after(at, row->not_after, &span))
-		c->flags |= FACT_IN_VALIDITY;
+	if (cmblock_is_before(at, row->not_before, &span))
+		c->flags |= FACT_NOT_YET_VALID;
+	if (cmblock_is_after(at, row->not_after, &span))
+		c->flags |= FACT_EXPIRED;
 	if (cmblock_trust(&leaf, at, &chain) == TRUST_OK)
 	{
 		c->flags |= FACT_CHAINED;
@@ -188,8 +195,9 @@ judge_certificate(const CertificateRecord *row, Snapshot snapshot, TimestampTz a
 			return false;
 		cmblock_narrow_span(&span, &answer.span);
 		if (answer.checked && answer.status != REVOCATION_GOOD)
-			c->flags |= answer.status == REVOCATION_REVOKED || answer.required ? FACT_REVOCATION_REFUSES
-																			   : FACT_REVOCATION_WARNS;
+			c->flags |= answer.status == REVOCATION_REVOKED ? FACT_REVOKED
+						: answer.required                   ? FACT_CRL_MISSING
+															: FACT_CRL_WARNING;
 	}
 	cmblock_narrow_span(&span, &chain.span);
 	c->from = span.from;
@@ -198,8 +206,9 @@ judge_certificate(const CertificateRecord *row, Snapshot snapshot, TimestampTz a
 }
 
 static bool
-find_certificate(Question *q, const unsigned char *sha256)
+find_certificate(Question *q)
 {
+	const unsigned char *sha256 = q->sha256;
 	CacheTicket *ticket = &q->ticket[q->tickets++];
 	CachedCertificate *c = &q->certificate;
 	TimestampTz at = q->request->at;
@@ -208,7 +217,7 @@ find_certificate(Question *q, const unsigned char *sha256)
 	CertificateRecord row;
 	bool found;
 
-	switch (cmblock_cache_find_certificate(sha256, q->tag, c, ticket))
+	switch (cmblock_cache_find_certificate(&q->certificate_key, sha256, q->tag, c, ticket))
 	{
 		case CACHE_HIT:
 			if (c->world == world.all && at >= c->from && at <= c->until)
@@ -232,7 +241,6 @@ find_certificate(Question *q, const unsigned char *sha256)
 	/* Trust list or CRLs may have become others on the way, and nobody can tell which of them judged. */
 	if (!found || current_world().all != world.all)
 		return false;
-	memcpy(c->sha256, row.sha256, SHA256_OCTETS);
 	c->world = world.all;
 	c->memo = cmblock_trust_memo(sha256);
 	c->memo_list = world.trust_list;
@@ -246,10 +254,10 @@ find_certificate(Question *q, const unsigned char *sha256)
 		c->flags |= FACT_DELETED;
 	/* By this hierarchy, whatever any CRL says. */
 	if (row.revoked)
-		c->flags |= FACT_REVOCATION_REFUSES;
+		c->flags |= FACT_REVOKED;
 	if (row.self_signed)
 		c->flags |= FACT_SELF_SIGNED;
-	cmblock_cache_put_certificate(c, q->tag, ticket);
+	cmblock_cache_put_certificate(&q->certificate_key, sha256, c, q->tag, ticket);
 	counters.reads++;
 	return true;
 }
@@ -281,9 +289,9 @@ read_thumbprint(const AccessRequest *request, unsigned char *sha256)
 /* Each of them is false where the answer is not plain. A refusal ends nothing: what is unsure comes first. */
 
 static void
-refuse_if(Question *q, bool condition)
+refuse_if(Question *q, bool condition, Reason reason)
 {
-	q->refused |= condition;
+	q->reasons |= (uint32) condition << reason;
 }
 
 static CertificateType
@@ -293,51 +301,67 @@ type_of(const CachedCertificate *c)
 }
 
 static bool
-judge_requester(Question *q, const CachedClient *client)
+judge_requester(Question *q, const Smsid *smsid, const CachedClient *client)
 {
 	/* A deleted client may come with boot media, to be installed again. */
 	if ((client->flags & FACT_DELETED) && q->has_certificate &&
 		type_of(&q->certificate) != CERTIFICATE_CLIENT)
 		return false;
-	refuse_if(q, client->flags & (FACT_DELETED | FACT_BLOCKED | FACT_NOT_APPROVED));
+	refuse_if(q, client->flags & FACT_DELETED, REASON_CLIENT_DELETED);
+	refuse_if(q, client->flags & FACT_BLOCKED, REASON_CLIENT_BLOCKED);
+	refuse_if(q, client->flags & FACT_NOT_APPROVED, REASON_NOT_APPROVED);
 	q->requester = client;
+	q->requester_id = smsid;
 	return true;
+}
+
+static bool
+judge_owner(Question *q)
+{
+	const Smsid *owner = &q->certificate.client;
+	CacheKey key = cmblock_cache_client_key(owner);
+
+	return find_client(q, owner, &key, &q->owner) && judge_requester(q, owner, &q->owner);
 }
 
 static bool
 judge_parties(Question *q)
 {
-	const AccessRequest *request = q->request;
+	const Smsid *claimed = q->request->client;
 	const CachedCertificate *c = &q->certificate;
 
-	if (request->client &&
-		(!find_client(q, request->client, &q->claimed) || !judge_requester(q, &q->claimed)))
+	if (claimed &&
+		(!find_client(q, claimed, &q->claimed_key, &q->claimed) || !judge_requester(q, claimed, &q->claimed)))
 		return false;
 	if (!q->has_certificate)
-		return request->client != NULL;
+		return claimed != NULL;
 	if (c->flags & FACT_HAS_CLIENT)
 	{
-		/* Of another client: that is refused, and the rest of the reasons are decision.c's. */
-		if (request->client)
-			refuse_if(q, memcmp(request->client, &c->client, SMSID_OCTETS) != 0);
-		else if (!find_client(q, &c->client, &q->owner) || !judge_requester(q, &q->owner))
+		if (claimed)
+			refuse_if(q, memcmp(claimed, &c->client, SMSID_OCTETS) != 0,
+					  REASON_CERTIFICATE_OF_ANOTHER_CLIENT);
+		else if (!judge_owner(q))
 			return false;
 	}
-	if (type_of(c) == CERTIFICATE_ISV_PROXY && request->client)
-		refuse_if(q, !(q->claimed.flags & FACT_ISV_PROXIED));
+	if (type_of(c) == CERTIFICATE_ISV_PROXY && claimed)
+		refuse_if(q, !(q->claimed.flags & FACT_ISV_PROXIED), REASON_CERTIFICATE_OF_ANOTHER_CLIENT);
 	return true;
 }
 
 static void
 step_certificate(Question *q)
 {
-	const CachedCertificate *c = &q->certificate;
+	uint32 flags = q->certificate.flags;
+	bool self_signed_counts = (flags & FACT_SELF_SIGNED) && q->request->transport != TRANSPORT_HTTPS;
 
-	refuse_if(q, c->flags & (FACT_DELETED | FACT_BLOCKED | FACT_REVOCATION_REFUSES));
-	refuse_if(q, !(c->flags & FACT_IN_VALIDITY));
-	if (!(c->flags & FACT_CHAINED))
-		refuse_if(q, !(c->flags & FACT_SELF_SIGNED) || q->request->transport == TRANSPORT_HTTPS);
-	q->warned |= (c->flags & FACT_REVOCATION_WARNS) != 0;
+	refuse_if(q, flags & FACT_DELETED, REASON_CERTIFICATE_DELETED);
+	refuse_if(q, flags & FACT_NOT_YET_VALID, REASON_CERTIFICATE_NOT_YET_VALID);
+	refuse_if(q, flags & FACT_EXPIRED, REASON_CERTIFICATE_EXPIRED);
+	refuse_if(q, !(flags & FACT_CHAINED) && !self_signed_counts, REASON_CERTIFICATE_UNTRUSTED);
+	refuse_if(q, flags & FACT_REVOKED, REASON_CERTIFICATE_REVOKED);
+	refuse_if(q, flags & FACT_CRL_MISSING, REASON_CRL_UNAVAILABLE);
+	refuse_if(q, flags & FACT_BLOCKED, REASON_CERTIFICATE_BLOCKED);
+	q->warned |= (flags & FACT_CRL_WARNING) != 0;
 }
 
 static void
@@ -368,7 +392,7 @@ static bool
 step_hardware(Question *q, Wordiness words, uint64 coverage_tag)
 {
 	text *given = q->request->hardware_id;
-	uint64 registered = q->requester ? q->requester->hardware : 0;
+	uint32 registered = q->requester ? q->requester->hardware : 0;
 
 	if ((!given && !registered) || (words == WORDS_NONE && cmblock_rejoin_policy == REJOIN_REPORT))
 		return true;
@@ -393,65 +417,96 @@ fill_in_parties(const Question *q, AccessDecision *decision)
 	decision->assigned_site = NO_SITE;
 	if (client)
 	{
-		decision->client = client->smsid;
+		decision->client = *q->requester_id;
 		decision->assigned_site = client->assigned_site;
 	}
 	decision->has_certificate = q->has_certificate;
 	if (q->has_certificate)
-		memcpy(decision->certificate, q->certificate.sha256, SHA256_OCTETS);
+		memcpy(decision->certificate, q->sha256, SHA256_OCTETS);
 	decision->count = 0;
 }
 
-static QuickAnswer
-answer(const AccessRequest *request, Wordiness words, AccessDecision *decision)
+/* Says what will be asked for, early. False where there is no cache, or the request is not for this file. */
+static bool
+prepare(Question *q, const AccessRequest *request)
+{
+	if (request->kind == REQUEST_REGISTRATION || !cmblock_cache_exists())
+		return false;
+	if (request->client)
+		q->claimed_key = cmblock_cache_client_key(request->client);
+	q->has_certificate = request->has_certificate;
+	if (q->has_certificate)
+	{
+		if (!read_thumbprint(request, q->sha256))
+			return false;
+		q->certificate_key = cmblock_cache_certificate_key(q->sha256);
+	}
+	q->request = request;
+	q->reasons = 0;
+	q->warned = false;
+	q->requester = NULL;
+	return true;
+}
+
+/* The reasons are in the order in which decision.c asks, but for this: a certificate's own deletion is before its client's. */
+static Reason
+first_reason(const Question *q)
+{
+	uint32 reasons = q->reasons;
+
+	if (reasons == 0)
+		return REASON_NONE;
+	if (q->request->client == NULL && (reasons & (1U << REASON_CERTIFICATE_DELETED)))
+		return REASON_CERTIFICATE_DELETED;
+	return (Reason) pg_rightmost_one_pos32(reasons);
+}
+
+static bool
+answer(const AccessRequest *request, Wordiness words, AccessDecision *decision, Reason *reason)
 {
 	Question q;
 	const SiteIdentity *site;
 	uint64 coverage_tag;
-	unsigned char sha256[SHA256_OCTETS];
 
-	if (request->kind == REQUEST_REGISTRATION || cmblock_coverage(&coverage_tag) != COVERED)
-		return QUICK_UNSURE;
+	if (!prepare(&q, request) || cmblock_coverage(&coverage_tag) != COVERED)
+		return false;
 	site = cmblock_this_site();
 	if (site == NULL)
-		return QUICK_UNSURE;
+		return false;
 
-	q.request = request;
 	q.tag = coverage_tag;
 	q.tickets = 1;
-	q.refused = false;
-	q.warned = false;
-	q.requester = NULL;
-	q.has_certificate = request->has_certificate;
 	if (!cmblock_cache_begin(&q.tag, &q.ticket[0]))
-		return QUICK_UNSURE;
-	if (q.has_certificate && (!read_thumbprint(request, sha256) || !find_certificate(&q, sha256)))
-		return QUICK_UNSURE;
+		return false;
+	if (q.has_certificate && !find_certificate(&q))
+		return false;
 	if (!judge_parties(&q))
-		return QUICK_UNSURE;
+		return false;
 	if (q.has_certificate)
 		step_certificate(&q);
 	if (!step_hardware(&q, words, coverage_tag) || (q.warned && words != WORDS_NONE))
-		return QUICK_UNSURE;
+		return false;
 	if (!cmblock_cache_is_unchanged(q.ticket, q.tickets) || !cmblock_coverage_holds())
-		return QUICK_UNSURE;
+		return false;
 
 	fill_in_parties(&q, decision);
 	decision->site = site->code;
-	decision->allowed = !q.refused;
-	return q.refused ? QUICK_REFUSED : QUICK_ALLOWED;
+	*reason = first_reason(&q);
+	decision->allowed = *reason == REASON_NONE;
+	return decision->allowed || words == WORDS_NONE;
 }
 
-QuickAnswer
-cmblock_decide_quickly(const AccessRequest *request, Wordiness words, AccessDecision *decision)
+bool
+cmblock_decide_quickly(const AccessRequest *request, Wordiness words, AccessDecision *decision,
+					   Reason *reason)
 {
-	QuickAnswer result = answer(request, words, decision);
+	bool answered = answer(request, words, decision, reason);
 
-	if (result == QUICK_UNSURE)
-		counters.unsure++;
-	else
+	if (answered)
 		counters.quick++;
-	return result;
+	else
+		counters.unsure++;
+	return answered;
 }
 
 /* ---------- for people ---------- */

@@ -9,18 +9,12 @@
 
 #include "decision.h"
 
-typedef enum QuickAnswer
-{
-	QUICK_UNSURE,  /* ask cmblock_decide */
-	QUICK_ALLOWED, /* and, if words are wanted, without a warning */
-	QUICK_REFUSED
-} QuickAnswer;
-
 /*
- * The answer that cmblock_decide would give, or QUICK_UNSURE. With WORDS_NONE warnings are not looked for. `decision`
- * gets what says for whom it is, but no findings.
+ * The answer that cmblock_decide would give; false: ask that. `reason` is the first reason to refuse, or REASON_NONE. With
+ * WORDS_NONE warnings are not looked for. With others, only what is allowed without a warning is answered: there are
+ * no words here. `decision` says for whom it is, but has no findings.
  */
-extern QuickAnswer cmblock_decide_quickly(const AccessRequest *request, Wordiness words,
-										  AccessDecision *decision);
+extern bool cmblock_decide_quickly(const AccessRequest *request, Wordiness words, AccessDecision *decision,
+								   Reason *reason);
 
 #endif

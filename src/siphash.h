@@ -65,17 +65,19 @@ siphash_round(uint64_t v[4])
 	v[2] = SIPHASH_ROTATE(v[2], 32);
 }
 
-/* SipHash-c-d: c rounds a word of data, d rounds at the end. */
-static inline uint64_t
-siphash(int c_rounds, int d_rounds, SipKey key, const uint8_t *data, size_t size)
+/* Takes the data in: c rounds a word. */
+static inline void
+siphash_absorb(uint64_t v[4], int c_rounds, SipKey key, const uint8_t *data, size_t size)
 {
-	uint64_t v[4] = {key.k0 ^ UINT64_C(0x736f6d6570736575), key.k1 ^ UINT64_C(0x646f72616e646f6d),
-					 key.k0 ^ UINT64_C(0x6c7967656e657261), key.k1 ^ UINT64_C(0x7465646279746573)};
 	uint64_t word;
 	uint8_t last[8] = {0};
 	size_t left = size;
 	int i;
 
+	v[0] = key.k0 ^ UINT64_C(0x736f6d6570736575);
+	v[1] ^= key.k1 ^ UINT64_C(0x646f72616e646f6d);
+	v[2] = key.k0 ^ UINT64_C(0x6c7967656e657261);
+	v[3] = key.k1 ^ UINT64_C(0x7465646279746573);
 	for (; left >= 8; left -= 8, data += 8)
 	{
 		word = siphash_little_endian(data);
@@ -92,10 +94,40 @@ siphash(int c_rounds, int d_rounds, SipKey key, const uint8_t *data, size_t size
 	for (i = 0; i < c_rounds; i++)
 		siphash_round(v);
 	v[0] ^= word;
-	v[2] ^= 0xff;
+}
+
+static inline uint64_t
+siphash_squeeze(uint64_t v[4], int d_rounds)
+{
+	int i;
+
 	for (i = 0; i < d_rounds; i++)
 		siphash_round(v);
 	return v[0] ^ v[1] ^ v[2] ^ v[3];
+}
+
+/* SipHash-c-d: c rounds a word of data, d rounds at the end. */
+static inline uint64_t
+siphash(int c_rounds, int d_rounds, SipKey key, const uint8_t *data, size_t size)
+{
+	uint64_t v[4] = {0};
+
+	siphash_absorb(v, c_rounds, key, data, size);
+	v[2] ^= 0xff;
+	return siphash_squeeze(v, d_rounds);
+}
+
+/* The variant with a result of two words. */
+static inline void
+siphash_double(int c_rounds, int d_rounds, SipKey key, const uint8_t *data, size_t size, uint64_t result[2])
+{
+	uint64_t v[4] = {0, 0xee};
+
+	siphash_absorb(v, c_rounds, key, data, size);
+	v[2] ^= 0xee;
+	result[0] = siphash_squeeze(v, d_rounds);
+	v[1] ^= 0xdd;
+	result[1] = siphash_squeeze(v, d_rounds);
 }
 
 #endif

@@ -412,8 +412,12 @@ recall_shared(const TrustList *list, const unsigned char *sha256)
 {
 	CachedCertificate kept;
 	CacheTicket ticket;
+	CacheKey key;
 
-	if (memos_are_shared() && cmblock_cache_find_certificate(sha256, MEMO_TAG, &kept, &ticket) == CACHE_HIT &&
+	if (!memos_are_shared())
+		return;
+	key = cmblock_cache_certificate_key(sha256);
+	if (cmblock_cache_find_certificate(&key, sha256, MEMO_TAG, &kept, &ticket) == CACHE_HIT &&
 		kept.memo_list == list_hash(list))
 		cmblock_trust_recall(sha256, kept.memo);
 }
@@ -424,13 +428,15 @@ share_memo(const TrustList *list, const unsigned char *sha256)
 	CachedCertificate keep = {.memo = cmblock_trust_memo(sha256)};
 	CachedCertificate kept;
 	CacheTicket ticket;
+	CacheKey key;
 
-	if (!memos_are_shared() || keep.memo == 0 ||
-		cmblock_cache_find_certificate(sha256, MEMO_TAG, &kept, &ticket) == CACHE_BUSY)
+	if (!memos_are_shared() || keep.memo == 0)
 		return;
-	memcpy(keep.sha256, sha256, SHA256_OCTETS);
+	key = cmblock_cache_certificate_key(sha256);
+	if (cmblock_cache_find_certificate(&key, sha256, MEMO_TAG, &kept, &ticket) == CACHE_BUSY)
+		return;
 	keep.memo_list = list_hash(list);
-	cmblock_cache_put_certificate(&keep, MEMO_TAG, &ticket);
+	cmblock_cache_put_certificate(&key, sha256, &keep, MEMO_TAG, &ticket);
 }
 
 /* The certificate's entry, made on first sight; NULL when it cannot be read. */

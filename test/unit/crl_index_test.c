@@ -44,6 +44,7 @@ test_siphash(void)
 	};
 	uint8_t data[64];
 	uint8_t zeros[SIPHASH_KEY_OCTETS];
+	uint64_t both[2];
 	size_t i;
 	bool equal = true;
 
@@ -60,6 +61,13 @@ test_siphash(void)
 		   siphash(1, 3, siphash_key(zeros), data, 20) == UINT64_C(0x639e355ae68c0100) &&
 		   siphash(1, 3, siphash_key(zeros), data, 33) == UINT64_C(0x7fb71d24dfa4c9f6),
 	   "SipHash-1-3 is Python's");
+	/* Vectors 0 and 1 of the reference implementation's for 128 bits. */
+	siphash_double(2, 4, siphash_key(key), data, 0, both);
+	ok(both[0] == UINT64_C(0xe6a825ba047f81a3) && both[1] == UINT64_C(0x930255c71472f66d),
+	   "SipHash-2-4 of two words is the reference's");
+	siphash_double(2, 4, siphash_key(key), data, 1, both);
+	ok(both[0] == UINT64_C(0x44af996bd8c187da) && both[1] == UINT64_C(0x45fc229b11597634),
+	   "also where there is data");
 }
 
 static void
