@@ -646,10 +646,12 @@ CREATE INDEX certificate_change_xid ON cmblock.certificate (change_xid, sha256);
 CREATE INDEX certificate_sha1 ON cmblock.certificate (sha1);
 CREATE INDEX certificate_client ON cmblock.certificate (client);
 CREATE INDEX certificate_key ON cmblock.certificate (key_sha256);
+CREATE INDEX certificate_blocked ON cmblock.certificate (sha256) WHERE blocked;
 COMMENT ON INDEX cmblock.certificate_change_xid IS 'for the feed of replication';
 COMMENT ON INDEX cmblock.certificate_sha1 IS 'for certificates named by their SHA-1';
 COMMENT ON INDEX cmblock.certificate_client IS 'for the certificates of a client';
 COMMENT ON INDEX cmblock.certificate_key IS 'for certificates with the same key';
+COMMENT ON INDEX cmblock.certificate_blocked IS 'for blocked_certificate';
 COMMENT ON TABLE cmblock.certificate IS 'the certificates the hierarchy knows, each with a block state of its own';
 COMMENT ON COLUMN cmblock.certificate.revoked_at IS 'revoked by this hierarchy, whatever a CRL says: the mobile device it was of was deleted; it never becomes good again';
 COMMENT ON COLUMN cmblock.certificate.key_sha256 IS 'SHA-256 of the SubjectPublicKeyInfo';
@@ -1720,6 +1722,7 @@ CREATE FUNCTION cmblock.link_phase(neighbour cmblock.site_code, OUT phase text, 
 	AS 'MODULE_PATHNAME', 'cmblock_link_phase' LANGUAGE C VOLATILE STRICT;
 COMMENT ON FUNCTION cmblock.link_phase IS 'what the replicator of this database is doing for a neighbour; null when there is none';
 
+-- LIMIT 1: so that the planner knows that this_site has a single row. A table of that size is never analyzed.
 CREATE VIEW cmblock.replication_status AS
 	SELECT l.neighbour,
 	       CASE WHEN l.neighbour = t.parent THEN 'up' ELSE 'down' END AS direction,
@@ -1759,7 +1762,7 @@ CREATE VIEW cmblock.replication_status AS
 	       p.phase,
 	       p.rows_under_way
 	FROM cmblock.replication_link l
-	CROSS JOIN cmblock.this_site t
+	CROSS JOIN (SELECT * FROM cmblock.this_site LIMIT 1) t
 	CROSS JOIN LATERAL (SELECT cmblock.replication_worker() AS worker) w
 	CROSS JOIN LATERAL cmblock.link_phase(l.neighbour) p
 	LEFT JOIN pg_catalog.pg_foreign_server s ON s.srvname = l.server
@@ -1792,7 +1795,7 @@ CREATE VIEW cmblock.replication_status AS
 	       NULL, NULL
 	FROM (SELECT * FROM cmblock.replication_link WHERE peer_role IS NOT NULL) l
 	FULL JOIN cmblock.replication_cursor c ON c.neighbour = l.neighbour
-	CROSS JOIN cmblock.this_site t
+	CROSS JOIN (SELECT * FROM cmblock.this_site LIMIT 1) t
 	ORDER BY 1, 3 DESC;
 COMMENT ON VIEW cmblock.replication_status IS 'the links of this site: what is sent and received, how far behind, and why';
 COMMENT ON COLUMN cmblock.replication_status.neighbour IS 'the neighbour site';
@@ -1920,6 +1923,10 @@ COMMENT ON COLUMN cmblock.revoked_not_blocked.not_after IS 'the end of its valid
 -- Being watched
 -- ---------------------------------------------------------------------------------------------
 
+CREATE FUNCTION cmblock.version() RETURNS text
+	AS 'MODULE_PATHNAME', 'cmblock_version' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION cmblock.version() IS 'version of the loaded library';
+
 CREATE FUNCTION cmblock.decision_counts(OUT reason text, OUT transport cmblock.transport, OUT request cmblock.request_kind,
 		OUT decisions bigint, OUT stats_reset timestamptz) RETURNS SETOF record
 	AS 'MODULE_PATHNAME', 'cmblock_decision_counts' LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED ROWS 378;
@@ -1949,6 +1956,209 @@ COMMENT ON COLUMN cmblock.decision_statistics.https IS 'of these, over https';
 COMMENT ON COLUMN cmblock.decision_statistics.registrations IS 'of these, requests to be registered';
 COMMENT ON COLUMN cmblock.decision_statistics.stats_reset IS 'since when is counted: the start of the server, or reset_decision_statistics';
 
+CREATE FUNCTION cmblock.history_check(events integer DEFAULT 1000, OUT intact boolean, OUT newest bigint, OUT "position" bigint,
+		OUT round_ended_at timestamptz, OUT first_broken bigint, OUT detail text) RETURNS record
+	AS 'MODULE_PATHNAME', 'cmblock_history_check' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION cmblock.history_check IS 'looks at what is new in the block history and at the next piece of what is old, at most so many events: for tools that ask every minute';
+
+CREATE FUNCTION cmblock.running_commands(OUT pid integer, OUT command text, OUT phase text, OUT done bigint, OUT total bigint,
+		OUT unit text, OUT started_at timestamptz, OUT phase_started_at timestamptz) RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'cmblock_running_commands' LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED ROWS 10;
+COMMENT ON FUNCTION cmblock.running_commands() IS 'the rows of view progress';
+
+CREATE VIEW cmblock.progress AS
+	SELECT * FROM cmblock.running_commands() ORDER BY started_at;
+COMMENT ON VIEW cmblock.progress IS 'the long commands that run in this database, and how far they have come; links are in replication_status';
+COMMENT ON COLUMN cmblock.progress.pid IS 'the process, as in pg_stat_activity';
+COMMENT ON COLUMN cmblock.progress.command IS 'import_crl (also when the refresher takes a CRL in), check_crl or verify_block_history';
+COMMENT ON COLUMN cmblock.progress.phase IS 'what it is doing';
+COMMENT ON COLUMN cmblock.progress.done IS 'how many are done in this phase, where they are counted one by one';
+COMMENT ON COLUMN cmblock.progress.total IS 'how many there are';
+COMMENT ON COLUMN cmblock.progress.unit IS 'of what';
+COMMENT ON COLUMN cmblock.progress.started_at IS 'when the command began';
+COMMENT ON COLUMN cmblock.progress.phase_started_at IS 'when the phase began';
+
+-- Numbers that a tool may ask for every few seconds: of large tables the planner's estimate, and of blocks the exact count, from
+-- an index that holds nothing else.
+CREATE VIEW cmblock.site_status AS
+	SELECT t.code, t.kind, t.parent, t.hierarchy,
+	       pg_is_in_recovery() AS standby,
+	       cmblock.version() AS version,
+	       (SELECT count(*) FROM cmblock.site s WHERE s.retired_at IS NULL) AS sites,
+	       (SELECT CASE WHEN r.reltuples >= 10000 THEN r.reltuples::bigint ELSE (SELECT count(*) FROM cmblock.client) END
+	        FROM pg_catalog.pg_class r WHERE r.oid = 'cmblock.client'::regclass) AS clients,
+	       (SELECT count(*) FROM cmblock.client c WHERE c.blocked) AS blocked_clients,
+	       (SELECT CASE WHEN r.reltuples >= 10000 THEN r.reltuples::bigint ELSE (SELECT count(*) FROM cmblock.certificate) END
+	        FROM pg_catalog.pg_class r WHERE r.oid = 'cmblock.certificate'::regclass) AS certificates,
+	       (SELECT count(*) FROM cmblock.certificate x WHERE x.blocked) AS blocked_certificates,
+	       (SELECT max(c.block_changed_at) FROM cmblock.client c WHERE c.blocked) AS last_block_at,
+	       cmblock.replication_worker() AS replicator,
+	       cmblock.refresher_state() AS refresher
+	FROM (SELECT * FROM cmblock.this_site LIMIT 1) t;
+COMMENT ON VIEW cmblock.site_status IS 'this site in numbers; one row, none before setup_site';
+COMMENT ON COLUMN cmblock.site_status.code IS 'the code of this site';
+COMMENT ON COLUMN cmblock.site_status.kind IS 'central, primary or secondary';
+COMMENT ON COLUMN cmblock.site_status.parent IS 'the site above it';
+COMMENT ON COLUMN cmblock.site_status.hierarchy IS 'the identity of the hierarchy';
+COMMENT ON COLUMN cmblock.site_status.standby IS 'this server is a standby: it decides, and sends and fetches nothing';
+COMMENT ON COLUMN cmblock.site_status.version IS 'of the library that is loaded';
+COMMENT ON COLUMN cmblock.site_status.sites IS 'sites of the hierarchy that this one knows, without retired ones';
+COMMENT ON COLUMN cmblock.site_status.clients IS 'clients of the hierarchy that this site knows, deleted ones included; an estimate from 10,000 on';
+COMMENT ON COLUMN cmblock.site_status.blocked_clients IS 'of these, those that are blocked';
+COMMENT ON COLUMN cmblock.site_status.certificates IS 'registered certificates; an estimate from 10,000 on';
+COMMENT ON COLUMN cmblock.site_status.blocked_certificates IS 'certificates that are blocked by themselves';
+COMMENT ON COLUMN cmblock.site_status.last_block_at IS 'when a client that is blocked now was blocked last';
+COMMENT ON COLUMN cmblock.site_status.replicator IS 'the worker that sends to the neighbours: running, not running, no launcher, or not preloaded';
+COMMENT ON COLUMN cmblock.site_status.refresher IS 'the worker that fetches CRLs, in the same words';
+
+CREATE VIEW cmblock.attention AS
+	WITH item (severity, topic, subject, problem, advice) AS (
+		SELECT 'critical', 'site', NULL, 'This database is not a site yet: it refuses every request.', 'Call cmblock.setup_site.'
+		WHERE NOT EXISTS (SELECT FROM cmblock.this_site)
+		UNION ALL
+		SELECT 'critical', 'site', t.code::text,
+		       format('The database was set back to an older state, which was noticed at %s. It takes no changes until it has compared with its neighbours.', t.restored_at::timestamptz(0)),
+		       'It compares as soon as the links work: look at those first. cmblock.accept_restored_state() goes on without.'
+		FROM cmblock.this_site t WHERE t.restored_at IS NOT NULL
+		UNION ALL
+		SELECT 'critical', 'history', format('event %s', h.first_broken), format('The chain of the block history is broken: %s.', h.detail),
+		       'Somebody changed cmblock.block_event behind the guard, or storage is damaged. Compare with a backup; cmblock.verify_block_history() looks at all of it again.'
+		FROM cmblock.history_check() h WHERE NOT h.intact
+		UNION ALL
+		SELECT CASE WHEN r.state = 'failed' THEN 'critical'
+		            WHEN r.state = 'degraded' OR r.lag_seconds > 300 AND NOT r.paused OR r.advice IS NOT NULL AND NOT r.paused THEN 'warning'
+		            ELSE 'notice' END,
+		       'link', format('%s to %s', t.code, r.neighbour),
+		       concat_ws(' ', CASE r.state WHEN 'degraded' THEN 'The link is degraded.' WHEN 'failed' THEN 'The link has failed.' END,
+		                 CASE WHEN r.lag_rows = 1 THEN '1 row waits to be sent.' WHEN r.lag_rows > 1 THEN format('%s rows wait to be sent.', r.lag_rows) END,
+		                 CASE WHEN r.failures > 0 THEN format(CASE r.failures WHEN 1 THEN 'The last attempt has failed: %2$s' ELSE '%1$s attempts in a row have failed: %2$s' END, r.failures, r.last_error)
+		                      WHEN r.paused THEN 'It is paused.' END),
+		       coalesce(r.advice, CASE
+		           WHEN r.last_error_sqlstate LIKE '08%' OR r.last_error_sqlstate LIKE '57P%' THEN 'Is the server there up, and reachable from here? Blocks reach it as soon as it is.'
+		           WHEN r.last_error_sqlstate LIKE '28%' THEN 'The login is refused there: correct the user mapping here, or the role there.'
+		           WHEN r.failures > 0 THEN 'The error says what is wrong. It is tried again by itself.'
+		           ELSE 'Look at phase and rows_under_way in cmblock.replication_status: do they move?' END)
+		FROM cmblock.replication_status r CROSS JOIN (SELECT * FROM cmblock.this_site LIMIT 1) t
+		WHERE r.flow = 'send' AND NOT pg_is_in_recovery()
+		  AND (r.state <> 'active' OR r.failures > 0 OR r.advice IS NOT NULL OR r.lag_seconds > 300)
+		UNION ALL
+		SELECT 'warning', 'link', format('%s to %s', r.neighbour, t.code), 'Nothing has come from there, or nothing is accepted any more.', r.advice
+		FROM cmblock.replication_status r CROSS JOIN (SELECT * FROM cmblock.this_site LIMIT 1) t
+		WHERE r.flow = 'receive' AND r.advice IS NOT NULL AND NOT pg_is_in_recovery()
+		UNION ALL
+		SELECT 'warning', 'link', format('%s to %s', t.code, l.neighbour),
+		       format('%s rows differ here and there, and neither site may decide.', l.compared_unrepaired),
+		       'Column compared_examples of cmblock.replication_link names some of them; docs/operations.md says what to do.'
+		FROM cmblock.replication_link l CROSS JOIN (SELECT * FROM cmblock.this_site LIMIT 1) t
+		WHERE l.compared_unrepaired > 0
+		UNION ALL
+		SELECT CASE WHEN c.state IN ('stale', 'missing') OR c.next_update < now() THEN 'critical'
+		            WHEN c.state = 'failing' AND c.advice LIKE 'Another source%' THEN 'notice'
+		            ELSE 'warning' END,
+		       'crl', concat_ws(' ', c.authority, CASE WHEN c.kind = 'delta' THEN '(delta)' END),
+		       concat_ws(' ', CASE c.state
+		           WHEN 'stale' THEN 'The revocation list has expired.'
+		           WHEN 'missing' THEN 'There is no revocation list.'
+		           WHEN 'held_back' THEN 'A new revocation list is held back.'
+		           WHEN 'rejected' THEN 'What the server sends is not accepted.'
+		           WHEN 'failing' THEN format(CASE c.failures WHEN 1 THEN 'The last fetch has failed.' ELSE '%s fetches in a row have failed.' END, c.failures)
+		           ELSE 'The revocation list ends soon.' END,
+		           c.last_error, 'It is valid until ' || c.next_update::timestamptz(0) || '.', c.url),
+		       coalesce(c.advice, 'A new one is to come before that: ask who runs the CA, or call import_crl.')
+		FROM cmblock.crl_status c
+		WHERE c.state IN ('stale', 'missing', 'held_back', 'rejected', 'failing')
+		   OR c.state IN ('ok', 'due') AND c.next_update - now() < (c.next_update - c.this_update) / 10
+		UNION ALL
+		SELECT 'warning', 'crl', NULL, format('The refresher is %s: no revocation list is fetched.', cmblock.refresher_state()),
+		       'The server log says why. It often helps to raise max_worker_processes.'
+		WHERE cmblock.refresher_state() <> 'running' AND NOT pg_is_in_recovery()
+		  AND EXISTS (SELECT FROM cmblock.crl_source s WHERE s.enabled AND s.url ~* '^(https?|file)://')
+		UNION ALL
+		SELECT CASE WHEN a.not_after < now() THEN 'warning' ELSE 'notice' END, 'authority', a.subject,
+		       format(CASE WHEN a.not_after < now() THEN 'The certificate of the CA expired at %s.' ELSE 'The certificate of the CA expires at %s.' END, a.not_after::timestamptz(0)),
+		       'Add the new certificate of the CA with add_certificate_authority.'
+		FROM cmblock.certificate_authority a WHERE a.not_after < now() + interval '30 days'
+		UNION ALL
+		SELECT 'warning', 'client', NULL,
+		       format(CASE WHEN count(DISTINCT r.client) = 1 THEN '%s client looks' ELSE '%s clients look' END || ' like a blocked one coming back.', count(DISTINCT r.client)),
+		       'Look at cmblock.suspected_rejoin, and block them or rename them.'
+		FROM cmblock.suspected_rejoin r WHERE r.registered_after_block HAVING count(*) > 0
+	)
+	SELECT i.severity, i.topic, i.subject, i.problem, i.advice
+	FROM item i
+	ORDER BY array_position(ARRAY['critical', 'warning', 'notice'], i.severity), i.topic, i.subject;
+COMMENT ON VIEW cmblock.attention IS 'what an administrator should look into, the worst first, and what to do about it; empty when all is well';
+COMMENT ON COLUMN cmblock.attention.severity IS 'critical: clients are refused or blocks do not arrive; warning: that will come, or may have; notice: good to know';
+COMMENT ON COLUMN cmblock.attention.topic IS 'site, link, crl, authority, client or history';
+COMMENT ON COLUMN cmblock.attention.subject IS 'which one';
+COMMENT ON COLUMN cmblock.attention.problem IS 'what is wrong';
+COMMENT ON COLUMN cmblock.attention.advice IS 'what to do';
+
+CREATE FUNCTION cmblock.report() RETURNS SETOF text LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off ROWS 40 AS $$
+	WITH line (part, place, text) AS (
+		SELECT 1, 1::bigint, format('Site %s, a %s site%s%s. cmblock %s on PostgreSQL %s, %s.', s.code, s.kind, ' below ' || s.parent,
+		                    CASE WHEN s.standby THEN ', on a standby server' END, s.version, current_setting('server_version'), now()::timestamptz(0))
+		FROM cmblock.site_status s
+		UNION ALL
+		SELECT 1, 1, format('This database is not a site yet. cmblock %s on PostgreSQL %s, %s.', cmblock.version(), current_setting('server_version'), now()::timestamptz(0))
+		WHERE NOT EXISTS (SELECT FROM cmblock.site_status)
+		UNION ALL
+		SELECT 2, 0, ''
+		UNION ALL
+		SELECT 2, 1, CASE count(*) WHEN 0 THEN 'Nothing needs attention.' ELSE format('Needs attention (%s):', count(*)) END
+		FROM cmblock.attention
+		UNION ALL
+		SELECT 2, 1 + 2 * a.place + l.which,
+		       CASE l.which WHEN 0 THEN format('  %s  %s', upper(a.severity), concat_ws(': ', concat_ws(' ', a.topic, a.subject), a.problem))
+		                    ELSE '            ' || a.advice END
+		FROM (SELECT *, row_number() OVER () AS place FROM cmblock.attention) a CROSS JOIN generate_series(0, 1) l (which)
+		WHERE a.place <= 20
+		UNION ALL
+		SELECT 3, v.place, v.text
+		FROM cmblock.site_status s CROSS JOIN LATERAL (VALUES
+			(0, ''),
+			(1, format('Hierarchy     %s, with %s', s.hierarchy, CASE s.sites WHEN 1 THEN '1 site' ELSE s.sites || ' sites' END)),
+			(2, format('Clients       %s, of which %s blocked%s', s.clients, s.blocked_clients, ', the last at ' || s.last_block_at::timestamptz(0))),
+			(3, format('Certificates  %s, of which %s blocked by themselves', s.certificates, s.blocked_certificates))) v (place, text)
+		UNION ALL
+		SELECT 3, 4, format('Decisions     %s allowed, %s refused since %s%s', sum(d.decisions) FILTER (WHERE d.reason = 'allowed'),
+		                    sum(d.decisions) FILTER (WHERE d.reason <> 'allowed'), min(d.stats_reset)::timestamptz(0),
+		                    ' (' || string_agg(d.reason || ' ' || d.decisions, ', ' ORDER BY d.decisions DESC) FILTER (WHERE d.reason <> 'allowed' AND d.decisions > 0) || ')')
+		FROM cmblock.decision_statistics d HAVING count(*) > 0
+		UNION ALL
+		SELECT 3, 5, format('History       %s, %s%s', CASE h.newest WHEN 1 THEN '1 event' ELSE h.newest || ' events' END, h.detail, '; all of it was looked at until ' || h.round_ended_at::timestamptz(0))
+		FROM cmblock.history_check() h
+		UNION ALL
+		SELECT 4, v.place, v.text FROM (VALUES (0, ''), (1, 'Links')) v (place, text)
+		WHERE EXISTS (SELECT FROM cmblock.replication_status)
+		UNION ALL
+		SELECT 4, 1 + r.place, CASE r.flow
+		    WHEN 'send' THEN format('  %s sends to %s     %s%s%s', t.code, r.neighbour, rpad(r.state::text, 10),
+		                            CASE r.lag_rows WHEN 0 THEN 'it has everything' WHEN 1 THEN '1 row waits' ELSE r.lag_rows || ' rows wait' END,
+		                            coalesce(', ' || r.phase, ''))
+		    ELSE format('  %s receives from %s %s', t.code, r.neighbour, coalesce('last at ' || r.last_success_at::timestamptz(0), 'nothing yet')) END
+		FROM (SELECT *, row_number() OVER (ORDER BY (state = 'active') NULLS LAST, lag_rows DESC NULLS LAST, neighbour) AS place FROM cmblock.replication_status) r
+		CROSS JOIN (SELECT * FROM cmblock.this_site LIMIT 1) t
+		WHERE r.place <= 30
+		UNION ALL
+		SELECT 4, 32, format('  and %s more that are no worse', count(*) - 30) FROM cmblock.replication_status HAVING count(*) > 30
+		UNION ALL
+		SELECT 5, v.place, v.text FROM (VALUES (0, ''), (1, 'Revocation lists')) v (place, text)
+		WHERE EXISTS (SELECT FROM cmblock.crl_status)
+		UNION ALL
+		SELECT 5, 1 + c.place, format('  %s %s %s', rpad(c.state, 10), concat_ws(' ', c.authority, CASE c.kind WHEN 'delta' THEN '(delta)' END),
+		                              concat_ws(', ', 'number ' || c.number, c.entries || CASE c.entries WHEN 1 THEN ' entry' ELSE ' entries' END,
+		                                        'valid until ' || c.next_update::timestamptz(0)))
+		FROM (SELECT *, row_number() OVER (ORDER BY state IN ('ok', 'due'), next_update) AS place FROM cmblock.crl_status) c
+		WHERE c.place <= 20
+		UNION ALL
+		SELECT 5, 22, format('  and %s more that are no worse', count(*) - 20) FROM cmblock.crl_status HAVING count(*) > 20
+	)
+	-- Names and errors come from elsewhere: they get no line breaks and no terminal codes in here.
+	SELECT regexp_replace(l.text, '[[:cntrl:]]+', ' ', 'g') FROM line l ORDER BY l.part, l.place
+$$;
+COMMENT ON FUNCTION cmblock.report() IS 'the state of this site on a page: what needs attention and what to do, clients and decisions, links, revocation lists';
+
 -- ---------------------------------------------------------------------------------------------
 -- Privileges: PUBLIC has none, but for the data types' own functions, which touch no data
 -- ---------------------------------------------------------------------------------------------
@@ -1960,10 +2170,6 @@ COMMENT ON FUNCTION cmblock.grant_privilege IS 'makes a role a block_changer, pk
 CREATE FUNCTION cmblock.revoke_privilege(role name, kind text) RETURNS void
 	AS 'MODULE_PATHNAME', 'cmblock_revoke_privilege' LANGUAGE C VOLATILE STRICT SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION cmblock.revoke_privilege IS 'takes back what grant_privilege gave, but for what another kind that the role is needs';
-
-CREATE FUNCTION cmblock.version() RETURNS text
-	AS 'MODULE_PATHNAME', 'cmblock_version' LANGUAGE C IMMUTABLE PARALLEL SAFE;
-COMMENT ON FUNCTION cmblock.version() IS 'version of the loaded library';
 
 -- Everything that is not the support function of a data type is taken from PUBLIC.
 DO $$
@@ -1985,9 +2191,10 @@ $$;
 -- What a monitoring tool reads: no names of clients, no certificates, no reasons of blocks.
 GRANT USAGE ON SCHEMA cmblock TO pg_monitor;
 GRANT SELECT ON cmblock.this_site, cmblock.site, cmblock.replication_status, cmblock.crl_status, cmblock.crl_cache,
-	cmblock.crl_cache_total, cmblock.decision_statistics TO pg_monitor;
+	cmblock.crl_cache_total, cmblock.decision_statistics, cmblock.progress, cmblock.site_status, cmblock.attention TO pg_monitor;
 GRANT EXECUTE ON FUNCTION cmblock.version(), cmblock.replication_worker(), cmblock.link_phase, cmblock.refresher_state(),
-	cmblock.crl_cache_entries(), cmblock.crl_cache_totals(), cmblock.decision_counts(), cmblock.verify_block_history() TO pg_monitor;
+	cmblock.crl_cache_entries(), cmblock.crl_cache_totals(), cmblock.decision_counts(), cmblock.running_commands(),
+	cmblock.verify_block_history(), cmblock.history_check, cmblock.report() TO pg_monitor;
 
 -- ---------------------------------------------------------------------------------------------
 -- What pg_dump keeps. A superuser restores it with cmblock.restore = on.

@@ -24,6 +24,7 @@
 #include "catalog.h"
 #include "compat.h"
 #include "crl_import.h"
+#include "progress.h"
 #include "revocation.h"
 #include "statement.h"
 #include "types.h"
@@ -200,6 +201,7 @@ ask_all(List *known, TimestampTz at, bool after)
 		AllocSetContextCreate(CurrentMemoryContext, "cmblock check_crl", ALLOCSET_DEFAULT_SIZES);
 	ListCell *cell;
 
+	cmblock_progress_phase(after ? PHASE_ASKING_AFTER : PHASE_ASKING_BEFORE, list_length(known));
 	foreach (cell, known)
 	{
 		KnownCertificate *k = lfirst(cell);
@@ -207,6 +209,7 @@ ask_all(List *known, TimestampTz at, bool after)
 		Revocation status;
 
 		CHECK_FOR_INTERRUPTS();
+		cmblock_progress_done(foreach_current_index(cell));
 		status = ask(k, at);
 		if (after)
 			k->after = status;
@@ -226,7 +229,7 @@ try_crl(const bytea *input, CrlTaking *taking)
 	ResourceOwner owner = CurrentResourceOwner;
 	TimestampTz now = GetCurrentTimestamp();
 	JudgedCrl *judged = palloc(sizeof(JudgedCrl));
-	List *known;
+	List *volatile known;
 
 	if (!cmblock_read_crl(input, judged, taking))
 		return NIL;
@@ -237,9 +240,26 @@ try_crl(const bytea *input, CrlTaking *taking)
 
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(context);
-	cmblock_take_in_crl(input, "check_crl", taking);
-	if (taking->outcome == CRLOUT_ACCEPTED)
-		ask_all(known, now, true);
+	PG_TRY();
+	{
+		cmblock_take_in_crl(input, "check_crl", taking);
+		if (taking->outcome == CRLOUT_ACCEPTED)
+			ask_all(known, now, true);
+	}
+	PG_CATCH();
+	{
+		/* Whoever catches the error further up expects the subtransaction that is his. */
+		ErrorData *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+		ReThrowError(error);
+	}
+	PG_END_TRY();
 	RollbackAndReleaseCurrentSubTransaction();
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
@@ -258,11 +278,17 @@ cmblock_check_crl(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	CrlTaking taking;
-	List *known = try_crl(PG_GETARG_BYTEA_PP(0), &taking);
+	List *known;
 	Datum values[8] = {0};
 	bool nulls[8];
 	ListCell *cell;
-	bool refused = taking.outcome == CRLOUT_REFUSED;
+	bool refused;
+
+	cmblock_progress_begin(PROGRESS_CHECK_CRL);
+	cmblock_progress_phase(PHASE_READING, VARSIZE_ANY_EXHDR(PG_GETARG_BYTEA_PP(0)));
+	known = try_crl(PG_GETARG_BYTEA_PP(0), &taking);
+	cmblock_progress_end();
+	refused = taking.outcome == CRLOUT_REFUSED;
 
 	InitMaterializedSRF(fcinfo, 0);
 	memset(nulls, true, sizeof(nulls));

@@ -28,6 +28,7 @@
 #include "compat.h"
 #include "crl_cache.h"
 #include "crl_import.h"
+#include "progress.h"
 #include "statement.h"
 #include "types.h"
 
@@ -203,6 +204,7 @@ lock_series(JudgedCrl *judged)
 					   thumbprint_datum(judged->signer_key),
 					   judged->partition ? CStringGetTextDatum(judged->partition) : (Datum) 0};
 
+	cmblock_progress_phase(PHASE_WAITING_FOR_SERIES, 0);
 	cmblock_execute(&add, values, judged->partition ? NULL : "   n");
 	if (cmblock_execute(&lock, values, NULL) == 0)
 		elog(ERROR, "the series of a CRL vanished while it was taken in");
@@ -370,9 +372,12 @@ store(const JudgedCrl *judged, const char *source)
 		taking->warnings = lappend(taking->warnings, "A full CRL that is held has all that is in it.");
 		return;
 	}
+	cmblock_progress_phase(PHASE_INDEXING, taking->entries);
 	cmblock_crl_preload(taking->sha256, &judged->crl);
+	cmblock_progress_phase(PHASE_COMPARING, taking->entries);
 	taking->detail = taking->is_delta ? NULL : cmblock_crl_shrinks(judged);
 	taking->outcome = taking->detail ? CRLOUT_HELD_BACK : CRLOUT_ACCEPTED;
+	cmblock_progress_phase(PHASE_STORING, VARSIZE_ANY_EXHDR(judged->der));
 	if (taking->outcome == CRLOUT_HELD_BACK)
 	{
 		insert_crl(judged, CRL_HELD_BACK, source);
@@ -393,12 +398,18 @@ cmblock_take_in_crl(const bytea *input, const char *source, CrlTaking *taking)
 	MemoryContext caller = CurrentMemoryContext;
 	JudgedCrl *judged = palloc(sizeof(JudgedCrl));
 
+	cmblock_progress_begin(PROGRESS_IMPORT_CRL);
+	cmblock_progress_phase(PHASE_READING, VARSIZE_ANY_EXHDR(input));
 	if (!cmblock_read_crl(input, judged, taking))
+	{
+		cmblock_progress_end();
 		return;
+	}
 	SPI_connect();
 	/* What is said of the CRL outlives SPI's own memory. */
 	MemoryContextSwitchTo(caller);
 	if (!is_here(taking) && cmblock_judge_crl(judged) && lock_series(judged) && !is_here(taking))
 		store(judged, source);
 	SPI_finish();
+	cmblock_progress_end();
 }

@@ -18,6 +18,7 @@
 #include "compat.h"
 #include "crl_import.h"
 #include "crl_verify.h"
+#include "progress.h"
 #include "pem.h"
 #include "x509.h"
 
@@ -204,6 +205,7 @@ find_signer(JudgedCrl *judged)
 				nearest = signer;
 			continue;
 		}
+		cmblock_progress_phase(PHASE_VERIFYING_SIGNATURE, VARSIZE_ANY_EXHDR(judged->der));
 		signature = cmblock_crl_verify(&judged->crl, X509_get0_pubkey(a->x509), &policy);
 		ERR_clear_error();
 		if (signature == CRLSIG_VALID)

@@ -19,6 +19,7 @@
 
 #include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/stratnum.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/transam.h"
@@ -45,6 +46,7 @@
 #include "compat.h"
 #include "guard.h"
 #include "history.h"
+#include "progress.h"
 #include "scan.h"
 #include "site.h"
 #include "types.h"
@@ -52,7 +54,7 @@
 PG_FUNCTION_INFO_V1(cmblock_record_block_event);
 PG_FUNCTION_INFO_V1(cmblock_verify_block_history);
 
-#define HASH_OCTETS PG_SHA256_DIGEST_LENGTH
+#define HASH_OCTETS HISTORY_HASH_OCTETS
 
 /* Column numbers of block_event: the install script and this enum agree. */
 typedef enum EventColumn
@@ -82,12 +84,6 @@ typedef struct Event
 	Datum value[EVENT_COLUMNS];
 	bool null[EVENT_COLUMNS];
 } Event;
-
-typedef struct ChainEnd
-{
-	int64 id; /* 0: the chain is empty */
-	uint8 hash[HASH_OCTETS];
-} ChainEnd;
 
 /* ---------- the hash ---------- */
 
@@ -155,7 +151,7 @@ hash_event(const Event *event, const uint8 *previous, uint8 *hash)
 /* ---------- writing ---------- */
 
 /* The end of the chain while this transaction holds the lock: valid for one transaction and no aborted part of it. */
-static ChainEnd chain_end;
+static HistoryEnd chain_end;
 static FullTransactionId chain_end_transaction = {InvalidTransactionId};
 
 static void
@@ -273,7 +269,7 @@ insert_event(Relation history, const Event *event)
 static void
 append(Relation history, Event *event)
 {
-	ChainEnd next;
+	HistoryEnd next;
 
 	/* Set before anything can fail half-way: a failure aborts, and the abort makes us read again. */
 	next.id = chain_end.id + 1;
@@ -500,7 +496,7 @@ cmblock_record_block_event(PG_FUNCTION_ARGS)
 
 /* Says what is wrong with an event that should follow `end`, or NULL; moves `end` on when nothing is. */
 static const char *
-broken(const Event *event, ChainEnd *end)
+broken(const Event *event, HistoryEnd *end)
 {
 	bytea *previous = DatumGetByteaPP(event->value[EVENT_PREVIOUS_HASH - 1]);
 	bytea *hash = DatumGetByteaPP(event->value[EVENT_HASH - 1]);
@@ -519,49 +515,105 @@ broken(const Event *event, ChainEnd *end)
 	return NULL;
 }
 
-Datum
-cmblock_verify_block_history(PG_FUNCTION_ARGS)
+/* The event at hand. Its values point into the slot. */
+static void
+read_event(TupleTableSlot *slot, Event *event)
+{
+	slot_getallattrs(slot);
+	memcpy(event->value, slot->tts_values, sizeof(event->value));
+	memcpy(event->null, slot->tts_isnull, sizeof(event->null));
+}
+
+char *
+cmblock_follow_history(Snapshot snapshot, int64 events, HistoryEnd *end, int64 *first_broken)
 {
 	Relation history = table_open(cmblock_relation(REL_BLOCK_EVENT), AccessShareLock);
 	Relation index = index_open(cmblock_relation(IDX_BLOCK_EVENT_ID), AccessShareLock);
 	TupleTableSlot *slot = table_slot_create(history, NULL);
-	IndexScanDesc scan = cmblock_index_beginscan(history, index, GetActiveSnapshot(), 0, 0);
+	IndexScanDesc scan = cmblock_index_beginscan(history, index, snapshot, 1, 0);
 	MemoryContext per_event =
 		AllocSetContextCreate(CurrentMemoryContext, "block event", ALLOCSET_DEFAULT_SIZES);
-	TupleDesc result;
-	Datum values[5] = {0};
-	bool nulls[5] = {0};
-	ChainEnd end = {0};
+	ScanKeyData after;
 	char *problem = NULL;
-	int64 first_broken = 0;
 
-	if (get_call_result_type(fcinfo, NULL, &result) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
-
-	index_rescan(scan, NULL, 0, NULL, 0);
-	while (!problem && index_getnext_slot(scan, ForwardScanDirection, slot))
+	ScanKeyInit(&after, EVENT_ID, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(end->id));
+	index_rescan(scan, &after, 1, NULL, 0);
+	while (!problem && events-- > 0 && index_getnext_slot(scan, ForwardScanDirection, slot))
 	{
 		MemoryContext before = MemoryContextSwitchTo(per_event);
 		const char *found;
 		Event event;
 
 		CHECK_FOR_INTERRUPTS();
-		slot_getallattrs(slot);
-		memcpy(event.value, slot->tts_values, sizeof(event.value));
-		memcpy(event.null, slot->tts_isnull, sizeof(event.null));
-		found = broken(&event, &end);
+		read_event(slot, &event);
+		found = broken(&event, end);
+		cmblock_progress_done(end->id);
 		if (found)
 		{
-			first_broken = DatumGetInt64(event.value[EVENT_ID - 1]);
+			*first_broken = DatumGetInt64(event.value[EVENT_ID - 1]);
 			problem = MemoryContextStrdup(MemoryContextGetParent(per_event), found);
 		}
 		MemoryContextSwitchTo(before);
 		MemoryContextReset(per_event);
 	}
+	MemoryContextDelete(per_event);
 	index_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
 	index_close(index, AccessShareLock);
 	table_close(history, AccessShareLock);
+	return problem;
+}
+
+bool
+cmblock_find_event(Snapshot snapshot, int64 id, HistoryEnd *found)
+{
+	Relation history = table_open(cmblock_relation(REL_BLOCK_EVENT), AccessShareLock);
+	Relation index = index_open(cmblock_relation(IDX_BLOCK_EVENT_ID), AccessShareLock);
+	TupleTableSlot *slot = table_slot_create(history, NULL);
+	IndexScanDesc scan = cmblock_index_beginscan(history, index, snapshot, 1, 0);
+	ScanKeyData upto;
+	bool any;
+
+	memset(found, 0, sizeof(*found));
+	ScanKeyInit(&upto, EVENT_ID, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(id));
+	index_rescan(scan, &upto, 1, NULL, 0);
+	any = index_getnext_slot(scan, BackwardScanDirection, slot);
+	if (any)
+	{
+		Event event;
+		bytea *hash;
+
+		read_event(slot, &event);
+		found->id = DatumGetInt64(event.value[EVENT_ID - 1]);
+		hash = DatumGetByteaPP(event.value[EVENT_HASH - 1]);
+		memcpy(found->hash, VARDATA_ANY(hash), Min(VARSIZE_ANY_EXHDR(hash), HASH_OCTETS));
+	}
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	index_close(index, AccessShareLock);
+	table_close(history, AccessShareLock);
+	return any;
+}
+
+Datum
+cmblock_verify_block_history(PG_FUNCTION_ARGS)
+{
+	TupleDesc result;
+	Datum values[5] = {0};
+	bool nulls[5] = {0};
+	HistoryEnd last;
+	HistoryEnd end = {0};
+	int64 first_broken = 0;
+	char *problem;
+
+	if (get_call_result_type(fcinfo, NULL, &result) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	cmblock_progress_begin(PROGRESS_VERIFY_HISTORY);
+	(void) cmblock_find_event(GetActiveSnapshot(), PG_INT64_MAX, &last);
+	cmblock_progress_phase(PHASE_VERIFYING_CHAIN, last.id);
+	problem = cmblock_follow_history(GetActiveSnapshot(), PG_INT64_MAX, &end, &first_broken);
+	cmblock_progress_end();
+	cmblock_history_verified(&end, problem, first_broken);
 
 	values[0] = BoolGetDatum(problem == NULL);
 	values[1] = Int64GetDatum(end.id);

@@ -1,12 +1,13 @@
 /*
  * history.h
- *		Events of the block history that no statement of a user made.
+ *		The block history: events that no statement of a user made, and the verification of its chain.
  */
 #ifndef CMBLOCK_HISTORY_H
 #define CMBLOCK_HISTORY_H
 
 #include "postgres.h"
 #include "executor/tuptable.h"
+#include "utils/snapshot.h"
 
 #include "catalog.h"
 #include "types.h"
@@ -23,5 +24,34 @@ extern void cmblock_record_recovery(BlockAction action, bool is_client, TupleTab
 
 /* Rows that this transaction takes from `from` for `to` are recorded as seized, with this reason and ticket (either may be NULL). */
 extern void cmblock_history_note_seizure(SiteCode from, SiteCode to, const char *reason, const char *ticket);
+
+/* ---------- the chain ---------- */
+
+#define HISTORY_HASH_OCTETS 32
+
+/* An event, and all that came before it. */
+typedef struct HistoryEnd
+{
+	int64 id; /* 0: before the first one; its hash is zeros */
+	uint8 hash[HISTORY_HASH_OCTETS];
+} HistoryEnd;
+
+/*
+ * Verifies at most so many events that follow on `end`, and moves it to the last that is as it should be. Returns what is wrong with the
+ * next one, in words, and its id; NULL when nothing is.
+ */
+extern char *cmblock_follow_history(Snapshot snapshot, int64 events, HistoryEnd *end, int64 *first_broken);
+
+/* The newest event up to this id, as its row says. False: there is none. */
+extern bool cmblock_find_event(Snapshot snapshot, int64 id, HistoryEnd *found);
+
+/* ---------- history_check.c ---------- */
+
+/* All events were verified, up to `end`: history_check goes on from there. `problem` is NULL when nothing is wrong. */
+extern void cmblock_history_verified(const HistoryEnd *end, const char *problem, int64 first_broken);
+
+/* Shared memory: for the hooks in shmem.c. */
+extern Size cmblock_history_check_size(void);
+extern void cmblock_history_check_startup(void);
 
 #endif

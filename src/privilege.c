@@ -58,11 +58,12 @@ static const Privilege privileges[] = {
 	{"reader",
 	 {"verify_block_history", "replication_worker", "link_phase", "enforcement", "wait_for_enforcement",
 	  "refresher_state", "revocation_status", "crl_checking", "crl_cache_entries", "crl_cache_totals",
-	  "decision_counts", "decision_cache"},
+	  "decision_counts", "decision_cache", "history_check", "running_commands", "version", "report"},
 	 {"blocked_client", "blocked_certificate", "block_history", "suspected_rejoin", "replication_status",
 	  "this_site", "site", "client", "certificate", "block_event", "certificate_authority",
 	  "blocked_not_revoked", "revoked_not_blocked", "crl", "crl_scope", "crl_source", "crl_status",
-	  "crl_cache", "crl_cache_total", "decision_statistics"}},
+	  "crl_cache", "crl_cache_total", "decision_statistics", "progress", "site_status",
+	  "attention"}},
 };
 
 static const Privilege *

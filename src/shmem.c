@@ -14,8 +14,10 @@
 #include "crl_cache.h"
 #include "decision_cache.h"
 #include "decision_statistics.h"
+#include "history.h"
 #include "incarnation.h"
 #include "phase.h"
+#include "progress.h"
 #include "question.h"
 #include "refusal_log.h"
 #include "shmem.h"
@@ -38,6 +40,8 @@ request(void)
 	RequestAddinShmemSpace(cmblock_decision_cache_shmem_size());
 	RequestAddinShmemSpace(cmblock_decision_statistics_size());
 	RequestAddinShmemSpace(cmblock_refusal_log_size());
+	RequestAddinShmemSpace(cmblock_history_check_size());
+	RequestAddinShmemSpace(cmblock_progress_size());
 	RequestNamedLWLockTranche("cmblock", CMBLOCK_LOCKS);
 }
 
@@ -56,6 +60,8 @@ startup(void)
 	cmblock_decision_cache_startup();
 	cmblock_decision_statistics_startup();
 	cmblock_refusal_log_startup();
+	cmblock_history_check_startup();
+	cmblock_progress_startup();
 	LWLockRelease(AddinShmemInitLock);
 }
 

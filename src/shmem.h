@@ -15,10 +15,12 @@ typedef enum CmblockLock
 	LOCK_CRL_CACHE,
 	LOCK_QUESTIONS,
 	LOCK_PHASES,
-	LOCK_DECISIONS
+	LOCK_DECISIONS,
+	LOCK_HISTORY_CHECK,
+	LOCK_PROGRESS
 } CmblockLock;
 
-#define CMBLOCK_LOCKS (LOCK_DECISIONS + 1)
+#define CMBLOCK_LOCKS (LOCK_PROGRESS + 1)
 
 /* Called from _PG_init while shared_preload_libraries is being loaded. */
 extern void cmblock_shmem_init(void);

@@ -131,6 +131,7 @@ settle_ended(void)
 		{
 			if (under_way[i].fetch != fetch)
 				continue;
+			pgstat_report_activity(STATE_RUNNING, psprintf("taking in the CRL from %s", fetch->url));
 			(void) cmblock_settle_fetch(fetch, under_way[i].started);
 			under_way[i].fetch = NULL;
 		}
