@@ -2,13 +2,14 @@
 #
 #   make, make install, make installcheck   as with every extension: against the PostgreSQL of PG_CONFIG
 #   make check                              all tests, against a private copy of PostgreSQL; see test/README.md
+#   make check-package                      the Debian package, built and tested in roots of its own
 #   make check-vectors                      the CRLs that nobody here made, with a table of the results
 #   make demo                               a hierarchy of four sites shows what the extension does
 #   make indent                             format the C sources
 
 # These goals must work on a machine that has no PostgreSQL yet, so they do not read the makefiles of PGXS.
 # Their scripts install what is missing and call make again, in a copy of the sources.
-STANDALONE = check check-vectors demo indent
+STANDALONE = check check-package check-vectors demo indent
 
 ifneq ($(filter $(STANDALONE),$(MAKECMDGOALS)),)
 
@@ -17,6 +18,9 @@ ifneq ($(filter $(STANDALONE),$(MAKECMDGOALS)),)
 # The site system of t/100_site_system is Apache httpd: only its programs, which come without a service that would start.
 check:
 	@OPTIONAL_PACKAGES="apache2-bin lua-sql-postgres curl" test/private.sh bash test/suites.sh
+
+check-package:
+	@test/package.sh
 
 check-vectors:
 	@TESTS="t/050_vectors test/unit/crl_vectors_test" test/private.sh bash test/suites.sh

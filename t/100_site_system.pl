@@ -10,6 +10,7 @@ use CmblockSession;
 use CmblockTest;
 use File::Copy;
 use IPC::Run;
+use MIME::Base64;
 use POSIX qw(mkfifo);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -58,7 +59,7 @@ sql($site, "CREATE ROLE management_point LOGIN; SELECT cmblock.grant_privilege('
 # ---------- the management point ----------
 
 my $dir = PostgreSQL::Test::Utils::tempdir('management_point');
-my %port = map { $_ => PostgreSQL::Test::Cluster::get_free_port() } qw(https enhanced_http http);
+my %port = map { $_ => PostgreSQL::Test::Cluster::get_free_port() } qw(https enhanced_http http forwarded);
 my $curl_count = 0;
 my $httpd_runs;
 
@@ -117,6 +118,7 @@ Define MP_ADDRESS 127.0.0.1
 Define MP_HTTPS $port{https}
 Define MP_ENHANCED_HTTP $port{enhanced_http}
 Define MP_HTTP $port{http}
+Define MP_FORWARDED $port{forwarded}
 Include $dir/management-point.conf
 END
 	return;
@@ -148,7 +150,7 @@ END
 sub request
 {
 	my ($transport, $path, %opt) = @_;
-	my $scheme = $transport eq 'http' ? 'http' : 'https';
+	my $scheme = $transport =~ /^http$|^forwarded$/ ? 'http' : 'https';
 	my @headers = (@{ $opt{header} // [] }, $opt{client} ? "Client-Id: $opt{client}" : ());
 	my $certificate = $opt{certificate} ? $certificate{ $opt{certificate} } : undef;
 
@@ -257,6 +259,40 @@ asked('HTTP, where the id is all there is', '200 limited', 'http', '/policy', cl
 asked('and it must be there', '403 no_identity', 'http', '/policy');
 asked('and must be one', '400 client_id_malformed', 'http', '/policy', client => "'; SELECT 1 --");
 asked('the hardware id is text', '200 limited', 'http', '/policy', client => $client{4}, header => ["Client-Hardware-Id: it's \\"]);
+
+# ---------- what another server forwards ----------
+
+sub forwarded
+{
+	my ($transport, $certificate, @more) = @_;
+
+	return ('forwarded', '/policy', header => [ "Forwarded-Transport: $transport", $certificate ? "Forwarded-Certificate: $certificate" : (), @more ]);
+}
+
+# As $ssl_client_escaped_cert of nginx has it, and as ssl_c_der,base64 of HAProxy.
+sub escaped
+{
+	my ($name) = @_;
+
+	return pem_of($certificate{$name}) =~ s/([^A-Za-z0-9.~_-])/sprintf('%%%02X', ord $1)/ger;
+}
+
+sub base64
+{
+	my ($name) = @_;
+
+	return encode_base64(slurp_file($certificate{$name}{der}), '');
+}
+
+asked('a certificate from nginx', '204 full', forwarded('https', escaped('blocked')));
+asked('a certificate from HAProxy', '204 full', forwarded('https', base64('blocked')));
+asked('self-signed', '403 certificate_untrusted', forwarded('https', base64('self_signed')));
+asked('self-signed, where that is enough', '204 limited', forwarded('enhanced_http', escaped('self_signed')));
+asked('no certificate', '403 certificate_required', forwarded('https', undef, "Client-Id: $client{1}"));
+asked('a client id', '204 limited', forwarded('http', undef, "Client-Id: $client{1}"));
+asked('no certificate, but text', '400 certificate_malformed', forwarded('https', "');SELECT"));
+asked('no DER in the base64', '403 certificate_malformed', forwarded('https', 'AAAA'));
+asked('no transport', '400 transport_unknown', 'forwarded', '/policy');
 
 # ---------- no longer ----------
 

@@ -1,12 +1,13 @@
 --[[
 A management point in Apache httpd asks cmblock for each request: may it be served?
 
-mod_lua calls one of the three functions at the end, once for every request, also for those that follow on a
-connection that is open already. They differ in what they believe of the requester:
+mod_lua calls one of the functions at the end, once for every request, also for those that follow on a connection that
+is open already. They differ in what they believe of the requester:
 
 	https			the certificate that the TLS connection was made with; cmblock judges it by its trust list and CRLs
 	enhanced_http	the same, but a self-signed certificate that is registered will do
 	http			nothing but the client's word: whoever knows a client's id can send it
+	forwarded		what another server says of its request, in the headers Forwarded-Transport and Forwarded-Certificate
 
 Answers: 403 and the reason in the header Cmblock-Reason, when cmblock refuses; 503 when there is no decision,
 whatever went wrong; else the request goes on, and who it is from is in the variables CMBLOCK_CLIENT and
@@ -146,9 +147,28 @@ local function check(r, transport, certificate)
 	return apache2.OK
 end
 
+-- From nginx a certificate comes as PEM, URL-encoded; from HAProxy as DER in base64.
+local function check_forwarded(r)
+	local transport = r.headers_in["Forwarded-Transport"]
+	local certificate = r.headers_in["Forwarded-Certificate"] or ""
+
+	if transport ~= "http" and transport ~= "enhanced_http" and transport ~= "https" then
+		return answer(r, 400, "transport_unknown")
+	end
+	if certificate:match("^[%w+/=]+$") then
+		certificate = "-----BEGIN CERTIFICATE-----\n" .. certificate .. "\n-----END CERTIFICATE-----\n"
+	else
+		certificate = r:unescape(certificate)
+	end
+	if certificate ~= "" and not certificate:match("^%-+BEGIN CERTIFICATE%-+[%w+/=%s]+%-+END CERTIFICATE%-+%s*$") then
+		return answer(r, 400, "certificate_malformed")
+	end
+	return check(r, transport, certificate ~= "" and certificate or nil)
+end
+
 -- A mistake in this file must not let anybody in, either.
-local function guarded(r, transport, certificate)
-	local done, status = pcall(check, r, transport, certificate)
+local function guarded(r, how, ...)
+	local done, status = pcall(how, r, ...)
 
 	if done then
 		return status
@@ -158,13 +178,23 @@ local function guarded(r, transport, certificate)
 end
 
 function https(r)
-	return guarded(r, "https", r:ssl_var_lookup("SSL_CLIENT_CERT"))
+	return guarded(r, check, "https", r:ssl_var_lookup("SSL_CLIENT_CERT"))
 end
 
 function enhanced_http(r)
-	return guarded(r, "enhanced_http", r:ssl_var_lookup("SSL_CLIENT_CERT"))
+	return guarded(r, check, "enhanced_http", r:ssl_var_lookup("SSL_CLIENT_CERT"))
 end
 
 function http(r)
-	return guarded(r, "http", nil)
+	return guarded(r, check, "http", nil)
+end
+
+function forwarded(r)
+	return guarded(r, check_forwarded)
+end
+
+-- What forwarded let in is answered by this: yes, and nothing else.
+function yes(r)
+	r.status = 204
+	return apache2.OK
 end
