@@ -1592,6 +1592,7 @@ CREATE TABLE cmblock.replication_cursor (
 	incarnation      text NOT NULL,
 	snapshot         pg_snapshot,
 	position         pg_lsn,
+	progress         text,
 	received_at      timestamptz NOT NULL,
 	rows_received    bigint NOT NULL,
 	rows_ignored     bigint NOT NULL,
@@ -1600,6 +1601,7 @@ CREATE TABLE cmblock.replication_cursor (
 COMMENT ON TABLE cmblock.replication_cursor IS 'what has been received from each neighbour';
 COMMENT ON COLUMN cmblock.replication_cursor.incarnation IS 'the neighbour''s cluster, timeline and database, and the start of its server: the snapshot means nothing in another life of it';
 COMMENT ON COLUMN cmblock.replication_cursor.position IS 'where the neighbour''s WAL was when the snapshot was taken';
+COMMENT ON COLUMN cmblock.replication_cursor.progress IS 'how far the next round of the neighbour has come, in its own words: where it goes on when the connection breaks';
 COMMENT ON COLUMN cmblock.replication_cursor.snapshot IS 'everything visible in this snapshot of the neighbour is here';
 COMMENT ON COLUMN cmblock.replication_cursor.rows_ignored IS 'rows that were not newer than what was here already';
 COMMENT ON COLUMN cmblock.replication_cursor.neighbour IS 'the neighbour site that sends';
@@ -1664,14 +1666,14 @@ COMMENT ON FUNCTION cmblock.compare_site IS 'compares this site''s rows with tho
 -- The calls of the protocol (docs/protocol.md). Only the role that accept_link named gets an answer.
 CREATE FUNCTION cmblock.open_link(protocol integer, hierarchy uuid, sender cmblock.site_code, receiver cmblock.site_code,
 		incarnation text, OUT protocol_spoken integer, OUT receiver_incarnation text, OUT cursor pg_snapshot,
-		OUT cursor_incarnation text, OUT cursor_position pg_lsn)
+		OUT cursor_incarnation text, OUT cursor_position pg_lsn, OUT progress text)
 	RETURNS record
 	AS 'MODULE_PATHNAME', 'cmblock_open_link' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION cmblock.open_link IS 'called by a neighbour: who is calling, and up to where have I received, on disk?';
 
 CREATE FUNCTION cmblock.apply_changes(protocol integer, hierarchy uuid, sender cmblock.site_code, receiver cmblock.site_code,
 		incarnation text, changes bytea, cursor pg_snapshot DEFAULT NULL, "position" pg_lsn DEFAULT NULL,
-		repair boolean DEFAULT false, OUT applied bigint, OUT ignored bigint)
+		repair boolean DEFAULT false, progress text DEFAULT NULL, OUT applied bigint, OUT ignored bigint)
 	RETURNS record
 	AS 'MODULE_PATHNAME', 'cmblock_apply_changes' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION cmblock.apply_changes IS 'called by a neighbour: takes in a batch of rows, all or none';

@@ -18,6 +18,7 @@
  */
 #include "postgres.h"
 
+#include "access/detoast.h"
 #include "access/genam.h"
 #include "access/table.h"
 #include "access/tableam.h"
@@ -61,7 +62,7 @@ PG_FUNCTION_INFO_V1(cmblock_apply_changes);
 /* ---------- open_link ---------- */
 
 static Statement stored_cursor = {
-	"SELECT snapshot, incarnation, position FROM cmblock.replication_cursor WHERE neighbour = $1",
+	"SELECT snapshot, incarnation, position, progress FROM cmblock.replication_cursor WHERE neighbour = $1",
 	{"site_code"}};
 
 Datum
@@ -71,8 +72,8 @@ cmblock_open_link(PG_FUNCTION_ARGS)
 	Call call;
 	Neighbour neighbour;
 	Datum key;
-	Datum values[5];
-	bool nulls[5] = {false, false, true, true, true};
+	Datum values[6];
+	bool nulls[6] = {false, false, true, true, true, true};
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
@@ -83,14 +84,14 @@ cmblock_open_link(PG_FUNCTION_ARGS)
 	key = SiteCodeGetDatum(call.sender);
 	if (cmblock_execute(&stored_cursor, &key, NULL) > 0)
 	{
-		for (int i = 0; i < 3; i++)
+		for (int i = 0; i < 4; i++)
 			values[2 + i] = cmblock_result(1 + i, &nulls[2 + i]);
-		for (int i = 2; i < 4; i++)
-			if (!nulls[i])
+		for (int i = 2; i < 6; i++)
+			if (!nulls[i] && i != 4)
 				values[i] = SPI_datumTransfer(values[i], false, -1);
 	}
 	SPI_finish();
-	if (!nulls[2])
+	if (!nulls[2] || !nulls[5])
 		cmblock_make_durable();
 
 	values[0] = Int32GetDatum(CMBLOCK_PROTOCOL);
@@ -349,15 +350,16 @@ take_repair(BatchTable table, TupleTableSlot *sent, TupleTableSlot *local, void 
 static Statement store_cursor = {
 	"INSERT INTO cmblock.replication_cursor AS c "
 	"(neighbour, incarnation, snapshot, position, received_at, rows_received, rows_ignored, "
-	"batches_received) "
-	"VALUES ($1, $2, $3, $4, clock_timestamp(), $5, $6, 1) "
+	"batches_received, progress) "
+	"VALUES ($1, $2, $3, $4, clock_timestamp(), $5, $6, 1, $7) "
 	"ON CONFLICT (neighbour) DO UPDATE SET "
 	"incarnation = CASE WHEN excluded.snapshot IS NULL THEN c.incarnation ELSE excluded.incarnation END, "
 	"snapshot = coalesce(excluded.snapshot, c.snapshot), "
 	"position = CASE WHEN excluded.snapshot IS NULL THEN c.position ELSE excluded.position END, "
 	"received_at = excluded.received_at, rows_received = c.rows_received + excluded.rows_received, "
-	"rows_ignored = c.rows_ignored + excluded.rows_ignored, batches_received = c.batches_received + 1",
-	{"site_code", "text", "pg_snapshot", "pg_lsn", "int8", "int8"}};
+	"rows_ignored = c.rows_ignored + excluded.rows_ignored, batches_received = c.batches_received + 1, "
+	"progress = CASE WHEN excluded.snapshot IS NULL THEN coalesce(excluded.progress, c.progress) END",
+	{"site_code", "text", "pg_snapshot", "pg_lsn", "int8", "int8", "text"}};
 
 Datum
 cmblock_apply_changes(PG_FUNCTION_ARGS)
@@ -369,8 +371,8 @@ cmblock_apply_changes(PG_FUNCTION_ARGS)
 	bool has_cursor = !PG_ARGISNULL(6);
 	int64 applied = 0;
 	int64 ignored = 0;
-	Datum values[6];
-	char nulls[7] = "      ";
+	Datum values[7];
+	char nulls[8] = "       ";
 	bool none[2] = {false, false};
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
@@ -385,6 +387,9 @@ cmblock_apply_changes(PG_FUNCTION_ARGS)
 
 	SPI_connect();
 	cmblock_check_call(&call, &neighbour);
+	if (!PG_ARGISNULL(9) && toast_raw_datum_size(PG_GETARG_DATUM(9)) - VARHDRSZ >= BATCH_MAX_PROGRESS)
+		ereport(ERROR, errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				errmsg("progress of a round has more than %d octets", BATCH_MAX_PROGRESS - 1));
 	changes = PG_GETARG_BYTEA_PP(5);
 	cmblock_apply_batch(VARDATA_ANY(changes), VARSIZE_ANY_EXHDR(changes), cmblock_check_authority, &neighbour,
 						!PG_ARGISNULL(8) && PG_GETARG_BOOL(8) ? take_repair : NULL, &neighbour, &applied,
@@ -398,8 +403,11 @@ cmblock_apply_changes(PG_FUNCTION_ARGS)
 	values[5] = Int64GetDatum(ignored);
 	if (!has_cursor)
 		nulls[2] = 'n';
+	values[6] = PG_ARGISNULL(9) ? (Datum) 0 : PG_GETARG_DATUM(9);
 	if (PG_ARGISNULL(7))
 		nulls[3] = 'n';
+	if (PG_ARGISNULL(9))
+		nulls[6] = 'n';
 	cmblock_execute(&store_cursor, values, nulls);
 	SPI_finish();
 

@@ -27,6 +27,9 @@ typedef enum BatchTable
 /* A receiver takes no larger batch, so that one call cannot eat its memory. */
 #define BATCH_MAX_OCTETS (16 * 1024 * 1024)
 
+/* How far a round has come, as text that only its sender understands, is shorter. */
+#define BATCH_MAX_PROGRESS 16384
+
 /* The columns that travel, in order; *count is their number. */
 extern const char *const *cmblock_batch_columns(BatchTable table, int *count);
 

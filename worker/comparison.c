@@ -336,7 +336,7 @@ send_rows(Link *link, Comparison *c, const PeerIdentity *who, TimestampTz now)
 	c->sent += writer.rows;
 	c->awaiting = AWAIT_REPAIR;
 	cmblock_link_progressed(link, writer.rows, writer.data.len);
-	return cmblock_peer_send(&link->peer, who, writer.data.data, writer.data.len, NULL, 0, true, now) !=
+	return cmblock_peer_send(&link->peer, who, writer.data.data, writer.data.len, NULL, 0, true, NULL, now) !=
 		   PEER_FAILED;
 }
 

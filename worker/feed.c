@@ -11,6 +11,9 @@
  * changed meanwhile: a row that a later transaction than upto's changed has a change_xid that is not visible in upto, so it is
  * passed over here and sent by the next round, in its last state. No row can enter the round once it has begun.
  *
+ * All of this holds however long a round takes, since nothing depends on a transaction that is open: what it is are two
+ * snapshots and a place. So it can be written down as text, and gone on with later.
+ *
  * Transaction numbers whose WAL was lost in a crash are used again. A cursor must not count them as seen, or what their
  * next owners change would never be sent, and no neighbour may get a version that a crash takes back. So what the snapshot calls
  * finished, rolled back included, gets to disk before the round's first batch leaves: up to the end of WAL when the
@@ -38,21 +41,32 @@
 /* Certificates are large: a chunk has fewer of them, since what does not fit is read again for the next one. */
 #define CERTIFICATE_SHARE 8
 
+extern Datum cmblock_site_code_in(PG_FUNCTION_ARGS);
+extern Datum cmblock_site_code_out(PG_FUNCTION_ARGS);
+extern Datum cmblock_smsid_in(PG_FUNCTION_ARGS);
+extern Datum cmblock_smsid_out(PG_FUNCTION_ARGS);
+extern Datum cmblock_thumbprint_in(PG_FUNCTION_ARGS);
+extern Datum cmblock_thumbprint_out(PG_FUNCTION_ARGS);
+
 typedef struct TableFeed
 {
 	const char *name;
 	const char *key;
 	const char *key_type;
 	int key_length; /* as pg_type.typlen; a site code is passed by value */
+	PGFunction key_in;
+	PGFunction key_out;
 	Statement first;
 	Statement next;
 	BatchCodec codec; /* this process ends when the extension is dropped, so this stays right */
 } TableFeed;
 
 static TableFeed tables[BATCH_TABLES] = {
-	[BATCH_SITE] = {"site", "code", "site_code", sizeof(SiteCode)},
-	[BATCH_CLIENT] = {"client", "smsid", "smsid", SMSID_OCTETS},
-	[BATCH_CERTIFICATE] = {"certificate", "sha256", "thumbprint", -1},
+	[BATCH_SITE] = {"site", "code", "site_code", sizeof(SiteCode), cmblock_site_code_in,
+					cmblock_site_code_out},
+	[BATCH_CLIENT] = {"client", "smsid", "smsid", SMSID_OCTETS, cmblock_smsid_in, cmblock_smsid_out},
+	[BATCH_CERTIFICATE] = {"certificate", "sha256", "thumbprint", -1, cmblock_thumbprint_in,
+						   cmblock_thumbprint_out},
 };
 
 /*
@@ -243,6 +257,51 @@ cmblock_feed_next(Feed *feed, BatchWriter *writer, int max_rows, int max_octets)
 	return feed->table == BATCH_TABLES;
 }
 
+static char *
+snapshot_text(const struct varlena *snapshot)
+{
+	if (!snapshot)
+		return pstrdup("-");
+	return DatumGetCString(DirectFunctionCall1(pg_snapshot_out, PointerGetDatum(snapshot)));
+}
+
+char *
+cmblock_feed_place(const Feed *feed)
+{
+	const char *xid = "-";
+	const char *key = "-";
+
+	if (feed->in_table)
+	{
+		xid = DatumGetCString(DirectFunctionCall1(xid8out, feed->last_xid));
+		key = DatumGetCString(DirectFunctionCall1(tables[feed->table].key_out, feed->last_key));
+	}
+	return psprintf("%s %s %d %s %s", snapshot_text(feed->since), snapshot_text(feed->upto), feed->table, xid,
+					key);
+}
+
+bool
+cmblock_feed_resume(Feed *feed, char **words)
+{
+	int table = atoi(words[2]);
+	Datum upto;
+
+	Assert(!feed->upto);
+	if (strcmp(words[0], snapshot_text(feed->since)) != 0)
+		return false;
+	upto = snapshot_from_text(words[1]);
+	if (table < 0 || table >= BATCH_TABLES)
+		ereport(ERROR, errcode(ERRCODE_PROTOCOL_VIOLATION), errmsg("there is no replicated table %d", table));
+	feed->in_table = false;
+	feed->table = table;
+	if (strcmp(words[3], "-") != 0)
+		remember_place(feed, &tables[table], DirectFunctionCall1(xid8in, CStringGetDatum(words[3])),
+					   DirectFunctionCall1(tables[table].key_in, CStringGetDatum(words[4])));
+	feed->upto = keep_snapshot(feed, upto);
+	feed->position = cmblock_end_of_visible();
+	return true;
+}
+
 void
 cmblock_feed_make_durable(const Feed *feed)
 {
@@ -252,7 +311,7 @@ cmblock_feed_make_durable(const Feed *feed)
 char *
 cmblock_feed_cursor(const Feed *feed)
 {
-	return DatumGetCString(DirectFunctionCall1(pg_snapshot_out, PointerGetDatum(feed->upto)));
+	return snapshot_text(feed->upto);
 }
 
 void

@@ -47,6 +47,16 @@ extern void cmblock_feed_begin(Feed *feed);
  */
 extern bool cmblock_feed_next(Feed *feed, BatchWriter *writer, int max_rows, int max_octets);
 
+/* Where the round is, as text without line ends: so many words. palloc'd. */
+#define FEED_PLACE_WORDS 5
+extern char *cmblock_feed_place(const Feed *feed);
+
+/*
+ * Goes on with a round at such a place. False: it is none of a round from the present cursor. Raises errors when the words make no sense.
+ * Inside cmblock_begin_work, with no round under way.
+ */
+extern bool cmblock_feed_resume(Feed *feed, char **words);
+
 /* Waits until what the round's snapshot calls finished is on disk: before anything of the round is sent. */
 extern void cmblock_feed_make_durable(const Feed *feed);
 

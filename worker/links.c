@@ -25,6 +25,7 @@
 #include "compat.h"
 #include "incarnation.h"
 #include "links.h"
+#include "round.h"
 #include "statement.h"
 #include "types.h"
 #include "worker.h"
@@ -88,28 +89,25 @@ add_link(dlist_head *links, const Here *here, SiteCode neighbour)
 	cmblock_feed_init(&link->feed, context, here->identity.code, neighbour,
 					  neighbour == here->identity.parent);
 	link->peer.deadline = DT_NOEND;
+	link->batch_octets = LINK_BATCH_OCTETS;
 	dlist_push_tail(links, &link->node);
 	return link;
+}
+
+PeerIdentity
+cmblock_link_identity(const Link *link, const Here *here)
+{
+	return (PeerIdentity){here->hierarchy, here->code, link->code, here->incarnation};
 }
 
 void
 cmblock_disconnect_link(Link *link)
 {
 	cmblock_peer_close(&link->peer);
-	cmblock_feed_abandon(&link->feed);
+	cmblock_round_abandon(link);
 	cmblock_forget_calls(link);
-	link->in_round = false;
-	link->awaiting_last = false;
-	link->unconfirmed = false;
-	link->resending = 0;
 	link->verified = false;
 	cmblock_comparison_end(link);
-	if (link->held)
-	{
-		pfree(link->held->data);
-		pfree(link->held);
-		link->held = NULL;
-	}
 }
 
 void

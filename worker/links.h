@@ -42,6 +42,17 @@ typedef struct Asked
 
 typedef struct Comparison Comparison;
 
+/* Batches that may be on their way to a neighbour, and about how large they are at most. */
+#define LINK_WINDOW 4
+#define LINK_BATCH_OCTETS (1024 * 1024)
+
+typedef struct BatchAway
+{
+	char *
+		place; /* how far the round is behind it (round.c), allocated in the link's context; NULL: at its end */
+	int octets;
+} BatchAway;
+
 typedef struct Link
 {
 	dlist_node node;
@@ -71,7 +82,13 @@ typedef struct Link
 	bool sent_any;   /* in this round */
 	StringInfo held; /* the round's last batch, waiting until those before it are acknowledged */
 	int held_rows;
-	bool awaiting_last;        /* the batch with the cursor is on its way */
+	bool awaiting_last; /* the batch with the cursor is on its way */
+	BatchAway away[LINK_WINDOW];
+	int batches_away;
+	char *
+		reached; /* how far the round is with everything acknowledged; NULL: nothing is, or it is not known */
+	TimestampTz waiting_since; /* for the acknowledgement that is next */
+	int batch_octets;          /* how large batches are now */
 	bool unconfirmed;          /* the neighbour took in more than is known to be on its disk */
 	struct varlena *confirmed; /* pg_snapshot: what is; NULL: nothing is known */
 	Comparison *comparison;    /* under way; NULL: none */
@@ -142,6 +159,9 @@ extern void cmblock_forget_calls(Link *link);
 
 /* Says in shared memory what the link is doing, if that has changed. */
 extern void cmblock_publish_phase(Link *link);
+
+/* Who calls whom over the link. */
+extern PeerIdentity cmblock_link_identity(const Link *link, const Here *here);
 
 /* Gives up the round under way and the connection. */
 extern void cmblock_disconnect_link(Link *link);

@@ -47,14 +47,15 @@
 	"pg_catalog.set_config('default_transaction_read_only', 'off', false)"
 
 #define OPEN_SQL                                                                                             \
-	"SELECT cursor, cursor_incarnation, cursor_position FROM cmblock.open_link($1::pg_catalog.int4, "        \
+	"SELECT cursor, cursor_incarnation, cursor_position, progress FROM "                                     \
+	"cmblock.open_link($1::pg_catalog.int4, "                                                                \
 	"$2::pg_catalog.uuid, $3::cmblock.site_code, "                                                           \
 	"$4::cmblock.site_code, $5::pg_catalog.text)"
 
 #define APPLY_SQL                                                                                            \
 	"SELECT applied, ignored FROM cmblock.apply_changes($1::pg_catalog.int4, $2::pg_catalog.uuid, "          \
 	"$3::cmblock.site_code, $4::cmblock.site_code, $5::pg_catalog.text, $6::pg_catalog.bytea, "              \
-	"$7::pg_catalog.pg_snapshot, $8::pg_catalog.pg_lsn, $9::pg_catalog.bool)"
+	"$7::pg_catalog.pg_snapshot, $8::pg_catalog.pg_lsn, $9::pg_catalog.bool, $10::pg_catalog.text)"
 
 /* Comparisons are rare: nothing is prepared for them. */
 static const char *const questions[] = {
@@ -187,6 +188,7 @@ cmblock_peer_connect(Peer *peer, ConnectionOptions *options, TimestampTz now)
 {
 	peer->in_flight = 0;
 	peer->replies = 0;
+	peer->timed_out = false;
 	peer->notice[0] = '\0';
 	peer->password_required = options->password_required;
 	if (options->password_required && !options->has_password)
@@ -225,6 +227,8 @@ cmblock_peer_close(Peer *peer)
 	peer->conn = NULL;
 	free(peer->cursor);
 	peer->cursor = NULL;
+	free(peer->progress);
+	peer->progress = NULL;
 	free(peer->cursor_run);
 	peer->cursor_run = NULL;
 	PQclear(peer->answer);
@@ -318,6 +322,8 @@ take_cursor(Peer *peer, const PGresult *result)
 	uint32 high;
 	uint32 low;
 
+	if (!PQgetisnull(result, 0, 3))
+		peer->progress = strdup(PQgetvalue(result, 0, 3));
 	if (PQgetisnull(result, 0, 0) || PQgetisnull(result, 0, 1))
 		return;
 	peer->cursor = strdup(PQgetvalue(result, 0, 0));
@@ -334,7 +340,7 @@ take_handshake_reply(Peer *peer, const PGresult *result)
 	peer->replies++;
 	if (peer->replies == HANDSHAKE_OPEN && PQresultStatus(result) == PGRES_TUPLES_OK)
 	{
-		if (PQntuples(result) != 1 || PQnfields(result) != 3)
+		if (PQntuples(result) != 1 || PQnfields(result) != 4)
 			return failed(peer, SQLSTATE_PROTOCOL, "the neighbour's answer to open_link makes no sense");
 		take_cursor(peer, result);
 	}
@@ -440,6 +446,7 @@ check_deadline(Peer *peer, TimestampTz now)
 		return PEER_NOTHING;
 	if (peer->phase == PEER_READY)
 	{
+		peer->timed_out = true;
 		snprintf(message, sizeof(message), "the neighbour made no progress for %d s", cmblock_peer_timeout);
 		return failed(peer, SQLSTATE_CONNECTION_LOST, message);
 	}
@@ -510,14 +517,14 @@ call(Peer *peer, const PeerIdentity *who, const char *statement, const char **ar
 
 PeerEvent
 cmblock_peer_send(Peer *peer, const PeerIdentity *who, const char *batch, int length, const char *cursor,
-				  XLogRecPtr position, bool repair, TimestampTz now)
+				  XLogRecPtr position, bool repair, const char *progress, TimestampTz now)
 {
 	char position_text[32];
-	const char *arguments[4] = {batch, cursor, cursor ? position_text : NULL, repair ? "t" : "f"};
-	int lengths[4] = {length, -1, -1, -1};
+	const char *arguments[5] = {batch, cursor, cursor ? position_text : NULL, repair ? "t" : "f", progress};
+	int lengths[5] = {length, -1, -1, -1, -1};
 
 	snprintf(position_text, sizeof(position_text), "%X/%X", LSN_FORMAT_ARGS(position));
-	return call(peer, who, "cmblock_apply", arguments, lengths, 4, now);
+	return call(peer, who, "cmblock_apply", arguments, lengths, 5, now);
 }
 
 PeerEvent

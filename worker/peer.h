@@ -38,7 +38,9 @@ typedef struct Peer
 	uint32 wants;         /* WL_SOCKET_... to wait for */
 	TimestampTz deadline; /* of the step under way, or DT_NOEND */
 	int in_flight;        /* calls not answered */
+	bool timed_out;       /* it failed because calls were not answered in time */
 	char *cursor;         /* what the neighbour has by its own record, malloc'd; NULL: nothing */
+	char *progress;       /* of the round under way, as it was sent along, malloc'd; NULL: none */
 	char *cursor_run;     /* the run of this site that it was made in, malloc'd; NULL with the cursor */
 	XLogRecPtr cursor_position;
 
@@ -78,10 +80,11 @@ extern PeerEvent cmblock_peer_advance(Peer *peer, const PeerIdentity *who, uint3
 
 /*
  * Sends a batch; `cursor` (text) and its position in the WAL with the last one of a round, else NULL. `repair`: whatever versions the
- * neighbour has. Returns PEER_NOTHING or PEER_FAILED.
+ * neighbour has. `progress` (or NULL) is for the neighbour to keep until there is a cursor. Returns PEER_NOTHING or PEER_FAILED.
  */
 extern PeerEvent cmblock_peer_send(Peer *peer, const PeerIdentity *who, const char *batch, int length,
-								   const char *cursor, XLogRecPtr position, bool repair, TimestampTz now);
+								   const char *cursor, XLogRecPtr position, bool repair, const char *progress,
+								   TimestampTz now);
 
 /* Questions that a comparison asks. */
 typedef enum PeerQuestion

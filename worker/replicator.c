@@ -6,8 +6,7 @@
  * sockets together. A commit sets the latch (wake.c). When nothing is going on it wakes once a minute, looks whether a wake-up
  * got lost, and writes nothing.
  *
- * A link is offline, connecting, or ready. A ready link with news runs a round (feed.c): its chunks go out as batches, several of
- * them in flight; the last batch carries the cursor, so it is kept back until the others are acknowledged. Reading a chunk is
+ * A link is offline, connecting, or ready. A ready link with news runs a round (round.c). Reading a chunk of it is
  * a short transaction; none is open while the network is waited for. Each turn of the loop gives each link one chunk, so
  * that a large round does not hold up the others.
  *
@@ -47,16 +46,13 @@
 #include "connection.h"
 #include "guard.h"
 #include "links.h"
+#include "round.h"
 #include "slots.h"
 #include "statement.h"
 #include "worker.h"
 
 /* An idle process looks around this often. */
 #define IDLE_MS 60000
-
-/* Batches that may be on their way to a neighbour, and their approximate size. */
-#define WINDOW 4
-#define BATCH_OCTETS (1024 * 1024)
 
 static dlist_head links = DLIST_STATIC_INIT(links);
 static Here here;
@@ -155,6 +151,8 @@ begin_work(void)
 static void
 fail(Link *link, const char *sqlstate, const char *message)
 {
+	if (link->peer.timed_out || strcmp(sqlstate, "57014") == 0)
+		cmblock_round_timed_out(link);
 	cmblock_disconnect_link(link);
 	sockets_changed = true;
 	cmblock_link_failed(link, &here, sqlstate, message, GetCurrentTimestamp());
@@ -224,12 +222,6 @@ connect_link(Link *link, TimestampTz now)
 	sockets_changed = true;
 	if (cmblock_peer_connect(&link->peer, options, now) == PEER_FAILED)
 		fail(link, link->peer.sqlstate, link->peer.error);
-}
-
-static PeerIdentity
-identity(const Link *link)
-{
-	return (PeerIdentity){here.hierarchy, here.code, link->code, here.incarnation};
 }
 
 /* The link to the parent; NULL: none. */
@@ -306,152 +298,79 @@ judge_cursor(Link *link)
 	cmblock_feed_position(&link->feed, verdict == CURSOR_GOOD ? link->peer.cursor : NULL);
 	link->verified = verdict == CURSOR_GOOD;
 	if (verdict == CURSOR_GOOD)
+	{
+		if (link->peer.progress)
+			cmblock_round_resume(link, link->peer.progress);
 		return;
+	}
 	if (verdict == CURSOR_LOST && !has_compared())
 		cmblock_mark_restored(psprintf("site %s has received changes that are not here", link->code));
 	cmblock_comparison_begin(link, &here, true, lost_since, true);
 }
 
-/* The handshake is done: the neighbour's own record says what it has. */
+/* The handshake is done: the neighbour's own record says what it has. What makes no sense in it is the link's failure. */
 static void
 link_opened(Link *link)
 {
+	MemoryContext context = CurrentMemoryContext;
+	ErrorData *volatile error = NULL;
+
 	if (!begin_work())
 		return;
-	judge_cursor(link);
-	cmblock_end_work();
+	PG_TRY();
+	{
+		judge_cursor(link);
+		cmblock_end_work();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		cmblock_abort_work();
+		MemoryContextSwitchTo(context);
+	}
+	PG_END_TRY();
+	if (error)
+	{
+		fail(link, unpack_sql_state(error->sqlerrcode), error->message);
+		return;
+	}
 	look_at_restored();
 	link->look = true;
 	link->fresh = true;
 	cmblock_link_confirmed(link, GetCurrentTimestamp());
 }
 
-/* ---------- rounds ---------- */
-
-/* Inside cmblock_begin_work, and after the counter of changes was read. */
-static void
-begin_round(Link *link)
-{
-	if (link->resend_requested != 0)
-		cmblock_feed_position(&link->feed, NULL);
-	cmblock_feed_begin(&link->feed);
-	link->resending = link->resend_requested;
-	link->in_round = true;
-	link->sent_any = false;
-	link->round_rows = 0;
-}
-
-/* Everything up to the round's snapshot is at the neighbour. */
-static void
-finish_round(Link *link, TimestampTz now)
-{
-	cmblock_feed_finish(&link->feed);
-	link->in_round = false;
-	link->unconfirmed |= link->sent_any;
-	if (link->unconfirmed)
-		return;
-	cmblock_link_confirmed(link, now);
-	if (link->failures > 0 || link->fresh)
-		cmblock_link_succeeded(link, &here, now);
-}
-
-/* When the neighbour is to be asked whether what it took in is on its disk. */
-static TimestampTz
-confirmation_due(const Link *link)
-{
-	if (!link->unconfirmed || link->in_round || link->peer.in_flight > 0)
-		return DT_NOEND;
-	if (link->failures > 0 || link->fresh || link->resending != 0)
-		return 0;
-	return cmblock_link_write_due(link);
-}
-
-static void
-send_batch(Link *link, StringInfo data, int rows, const char *cursor, TimestampTz now)
-{
-	PeerIdentity who = identity(link);
-	int octets = data->len;
-
-	if (cmblock_peer_send(&link->peer, &who, data->data, data->len, cursor, link->feed.position, false,
-						  now) == PEER_FAILED)
-		fail(link, link->peer.sqlstate, link->peer.error);
-	else
-	{
-		cmblock_link_progressed(link, rows, octets);
-		link->round_rows += rows;
-	}
-}
-
-static void
-send_held(Link *link, TimestampTz now)
-{
-	StringInfo held = link->held;
-	char *cursor = cmblock_feed_cursor(&link->feed);
-
-	link->held = NULL;
-	link->awaiting_last = true;
-	send_batch(link, held, link->held_rows, cursor, now);
-	pfree(held->data);
-	pfree(held);
-}
-
-/* Reads the next chunk, the first one of a new round if there is none, and sends it, or keeps it back when it is the last of several. */
-static void
-send_chunk(Link *link, TimestampTz now)
-{
-	BatchWriter writer;
-	MemoryContext old;
-	bool last;
-
-	link->look = false;
-	link->changes = link->in_round ? link->changes : cmblock_slots_changes();
-	old = MemoryContextSwitchTo(link->context);
-	cmblock_batch_begin(&writer);
-	MemoryContextSwitchTo(old);
-
-	if (!begin_work())
-	{
-		pfree(writer.data.data);
-		cmblock_disconnect_link(link);
-		sockets_changed = true;
-		return;
-	}
-	if (!link->in_round)
-		begin_round(link);
-	last = cmblock_feed_next(&link->feed, &writer, cmblock_batch_rows, BATCH_OCTETS);
-	cmblock_end_work();
-	cmblock_batch_finish(&writer);
-
-	if (last && writer.rows == 0 && !link->sent_any && link->resending == 0)
-	{
-		/* Nothing for this neighbour: its record may stay behind, there is nothing in between. */
-		pfree(writer.data.data);
-		finish_round(link, now);
-		return;
-	}
-	if (!link->sent_any)
-		cmblock_feed_make_durable(&link->feed);
-	link->sent_any = true;
-	if (!last)
-	{
-		send_batch(link, &writer.data, writer.rows, NULL, now);
-		pfree(writer.data.data);
-		return;
-	}
-	old = MemoryContextSwitchTo(link->context);
-	link->held = palloc(sizeof(StringInfoData));
-	*link->held = writer.data;
-	link->held_rows = writer.rows;
-	MemoryContextSwitchTo(old);
-	if (link->peer.in_flight == 0)
-		send_held(link, now);
-}
+/* ---------- what there is to do ---------- */
 
 static bool
 has_news(const Link *link)
 {
 	return link->look || link->resend_requested != link->resending ||
 		   link->changes != cmblock_slots_changes();
+}
+
+/* False: the link has no connection any more. */
+static bool
+after_step(Link *link, RoundStep step)
+{
+	switch (step)
+	{
+		case ROUND_OK:
+			return true;
+		case ROUND_FAILED:
+			fail(link, link->peer.sqlstate, link->peer.error);
+			break;
+		case ROUND_NO_GROUND:
+			cmblock_disconnect_link(link);
+			sockets_changed = true;
+			/* Ends this process, or says why it is idle. */
+			if (begin_work())
+				cmblock_end_work();
+			break;
+	}
+	return false;
 }
 
 /* ---------- comparisons ---------- */
@@ -478,26 +397,11 @@ begin_comparison(Link *link)
 	cmblock_end_work();
 }
 
-/* The batch that ends a comparison is empty and brings the cursor. */
-static void
-send_cursor(Link *link, TimestampTz now)
-{
-	MemoryContext old = MemoryContextSwitchTo(link->context);
-
-	link->held = makeStringInfo();
-	link->held_rows = 0;
-	MemoryContextSwitchTo(old);
-	link->in_round = true;
-	link->sent_any = true;
-	cmblock_feed_make_durable(&link->feed);
-	send_held(link, now);
-}
-
 /* True when it could go on at once. */
 static bool
 step_comparison(Link *link, TimestampTz now)
 {
-	PeerIdentity who = identity(link);
+	PeerIdentity who = cmblock_link_identity(link, &here);
 	bool brings_cursor;
 
 	switch (cmblock_comparison_step(link, &here, &who, now))
@@ -515,7 +419,7 @@ step_comparison(Link *link, TimestampTz now)
 			link->verified = true;
 			link->look = true;
 			if (brings_cursor)
-				send_cursor(link, now);
+				after_step(link, cmblock_round_send_cursor(link, &here, now));
 			look_at_restored();
 			return true;
 	}
@@ -526,7 +430,7 @@ step_comparison(Link *link, TimestampTz now)
 static bool
 has_other_work(const Link *link, TimestampTz now)
 {
-	return link->in_round || has_news(link) || confirmation_due(link) <= now;
+	return link->in_round || has_news(link) || cmblock_confirmation_due(link) <= now;
 }
 
 /* One step of a ready link. True when it could go on at once. */
@@ -544,11 +448,11 @@ work_on(Link *link, TimestampTz now)
 	}
 	if (!link->in_round)
 	{
-		PeerIdentity who = identity(link);
+		PeerIdentity who = cmblock_link_identity(link, &here);
 		PeerEvent event;
 
 		/* Confirmations and questions come before news: where there always is some, they would never be asked. */
-		if (confirmation_due(link) <= now)
+		if (cmblock_confirmation_due(link) <= now)
 		{
 			link->calling = CALL_CONFIRM;
 			event = cmblock_peer_confirm(&link->peer, &who, now);
@@ -563,18 +467,16 @@ work_on(Link *link, TimestampTz now)
 		if (link->calling != CALL_NONE || !has_news(link))
 			return false;
 	}
-	if (link->held)
+	if (link->held && link->peer.in_flight == 0)
 	{
-		if (link->peer.in_flight == 0)
-			send_held(link, now);
+		after_step(link, cmblock_round_send_held(link, &here, now));
 		return false;
 	}
-	if (link->awaiting_last || link->peer.in_flight >= WINDOW)
+	if (!cmblock_round_has_room(link) || !after_step(link, cmblock_round_next(link, &here, now)))
 		return false;
-	send_chunk(link, now);
-	return link->peer.phase == PEER_READY &&
-		   (link->in_round ? !link->held && !link->awaiting_last
-						   : has_news(link) || link->comparison || cmblock_any_questions());
+	if (link->in_round)
+		return cmblock_round_has_room(link);
+	return has_news(link) || link->comparison || cmblock_any_questions();
 }
 
 /* True when another link may have something to do now. */
@@ -590,11 +492,7 @@ acknowledged(Link *link, TimestampTz now)
 	}
 	if (link->calling != CALL_NONE)
 		return cmblock_link_replied(link);
-	if (link->awaiting_last && link->peer.in_flight == 0)
-	{
-		link->awaiting_last = false;
-		finish_round(link, now);
-	}
+	(void) cmblock_round_acknowledged(link, &here, now);
 	return false;
 }
 
@@ -604,7 +502,7 @@ acknowledged(Link *link, TimestampTz now)
 static bool
 turn(Link *link, uint32 ready, TimestampTz now)
 {
-	PeerIdentity who = identity(link);
+	PeerIdentity who = cmblock_link_identity(link, &here);
 	bool pass_on = false;
 
 	if (link->peer.phase != PEER_READY)
@@ -648,7 +546,7 @@ turn(Link *link, uint32 ready, TimestampTz now)
 static TimestampTz
 due(const Link *link)
 {
-	TimestampTz at = Min(link->peer.deadline, confirmation_due(link));
+	TimestampTz at = Min(link->peer.deadline, cmblock_confirmation_due(link));
 
 	if (link->peer.phase == PEER_OFFLINE)
 		return link->paused ? DT_NOEND : link->next_try;
