@@ -2081,7 +2081,7 @@ CREATE VIEW cmblock.attention AS
 		       'Add the new certificate of the CA with add_certificate_authority.'
 		FROM cmblock.certificate_authority a WHERE a.not_after < now() + interval '30 days'
 		UNION ALL
-		SELECT 'warning', 'client', NULL,
+		SELECT 'warning', 'rejoin', NULL,
 		       format(CASE WHEN count(DISTINCT r.client) = 1 THEN '%s client looks' ELSE '%s clients look' END || ' like a blocked one coming back.', count(DISTINCT r.client)),
 		       'Look at cmblock.suspected_rejoin, and block them or rename them.'
 		FROM cmblock.suspected_rejoin r WHERE r.registered_after_block HAVING count(*) > 0
@@ -2091,7 +2091,7 @@ CREATE VIEW cmblock.attention AS
 	ORDER BY array_position(ARRAY['critical', 'warning', 'notice'], i.severity), i.topic, i.subject;
 COMMENT ON VIEW cmblock.attention IS 'what an administrator should look into, the worst first, and what to do about it; empty when all is well';
 COMMENT ON COLUMN cmblock.attention.severity IS 'critical: clients are refused or blocks do not arrive; warning: that will come, or may have; notice: good to know';
-COMMENT ON COLUMN cmblock.attention.topic IS 'site, link, crl, authority, client or history';
+COMMENT ON COLUMN cmblock.attention.topic IS 'site, link, crl, authority, rejoin or history';
 COMMENT ON COLUMN cmblock.attention.subject IS 'which one';
 COMMENT ON COLUMN cmblock.attention.problem IS 'what is wrong';
 COMMENT ON COLUMN cmblock.attention.advice IS 'what to do';

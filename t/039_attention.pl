@@ -63,7 +63,7 @@ sql($p01, "SELECT cmblock.remove_certificate_authority('$old->{sha256}')");
 
 # ---------- a blocked client that comes back ----------
 sql($p01, "SELECT cmblock.register_client('${\ client(900) }', 'other', hardware_id => 'hw7')");
-sql_is($p01, $attention, 'warning|client|1 client looks like a blocked one coming back.', 'a suspected rejoin');
+sql_is($p01, $attention, 'warning|rejoin|1 client looks like a blocked one coming back.', 'a suspected rejoin');
 sql($p01, "SELECT cmblock.block_client('${\ client(900) }')");
 sql_is($p01, $attention, '', 'until it is blocked, too');
 
