@@ -17,7 +17,7 @@ ifneq ($(filter $(STANDALONE),$(MAKECMDGOALS)),)
 
 # The site system of t/100_site_system is Apache httpd: only its programs, which come without a service that would start.
 check:
-	@OPTIONAL_PACKAGES="apache2-bin lua-sql-postgres curl" test/private.sh bash test/suites.sh
+	@OPTIONAL_PACKAGES="apache2-bin lua-luaossl lua-sql-postgres curl" test/private.sh bash test/suites.sh
 
 check-package:
 	@test/package.sh

@@ -20,9 +20,10 @@ my $examples = "$FindBin::RealBin/../examples/apache";
 my $modules = '/usr/lib/apache2/modules';
 my $timeout = $PostgreSQL::Test::Utils::timeout_default;
 
-foreach my $file ('/usr/sbin/apache2', "$modules/mod_lua.so", glob('/usr/lib/*/lua/5.3/luasql/postgres.so') || 'luasql for Lua 5.3', '/usr/bin/curl')
+foreach my $file ('/usr/sbin/apache2', "$modules/mod_lua.so",
+	(map { (glob("/usr/lib/*/lua/5.3/$_.so"))[0] // "$_ for Lua 5.3" } qw(luasql/postgres _openssl)), '/usr/bin/curl')
 {
-	plan skip_all => "$file is missing: install apache2-bin, lua-sql-postgres and curl" unless -e $file;
+	plan skip_all => "$file is missing: install apache2-bin, lua-luaossl, lua-sql-postgres and curl" unless -e $file;
 }
 
 # ---------- the site ----------
@@ -236,7 +237,7 @@ $httpd_runs = httpd('-k', 'start');
 ok($httpd_runs, 'httpd starts') or BAIL_OUT(slurp_file("$dir/error.log"));
 for (1 .. 100)
 {
-	last if ask_once('http', '/') =~ /^404/;
+	last if ask_once('http', '/') eq '403 signature_required';
 	select(undef, undef, undef, 0.05);
 }
 
@@ -255,10 +256,39 @@ asked('and nothing else', '403 client_unknown', 'https', '/policy', certificate 
 asked('registration is no way around', '403 client_unknown', 'https', '/registration/%2e%2e//policy', certificate => 'new', client => $client{6});
 asked('nothing else is there', '404 no_such_request', 'https', '/secret', certificate => 'blocked');
 asked('boot media', '200 full', 'https', '/os_deployment', certificate => 'media');
-asked('HTTP, where the id is all there is', '200 limited', 'http', '/policy', client => $client{4});
-asked('and it must be there', '403 no_identity', 'http', '/policy');
-asked('and must be one', '400 client_id_malformed', 'http', '/policy', client => "'; SELECT 1 --");
-asked('the hardware id is text', '200 limited', 'http', '/policy', client => $client{4}, header => ["Client-Hardware-Id: it's \\"]);
+asked('an id that is none', '400 client_id_malformed', 'https', '/policy', certificate => 'blocked', client => "'; SELECT 1 --");
+asked('the hardware id is text', '200 full', 'https', '/policy', certificate => 'blocked', header => ["Client-Hardware-Id: it's \\"]);
+
+# ---------- HTTP, where a self-signed client signs ----------
+
+sub signed
+{
+	my ($path, $name, %opt) = @_;
+	my $client = $opt{client} // $of{$name};
+	my $time = time - ($opt{age} // 0);
+	my $signature;
+
+	write_file("$dir/signed", 'GET ' . ($opt{path} // $path) . "\n$client\n$time\n");
+	IPC::Run::run([ 'openssl', 'dgst', '-sha256', '-sign', $certificate{ $opt{key} // $name }{key}, "$dir/signed" ], '>', \$signature)
+	  or die 'openssl cannot sign';
+	return (
+		'http', $path,
+		client => $client,
+		header => [
+			"Client-Time: $time", "Client-Certificate: ${\ base64($name) }", 'Client-Signature: ' . unpack('H*', $signature)
+		]);
+}
+
+asked('a self-signed client over HTTP', '200 limited', signed('/policy', 'self_signed'));
+is(body(), "the policy\n", 'it gets what it asked for');
+asked('an address is signed as it was sent', '200 limited', signed('/%70olicy?for=%41', 'self_signed'));
+asked('its id alone is not enough', '403 signature_required', 'http', '/policy', client => $client{4});
+asked('nor is a certificate that somebody has copied', '403 signature_invalid', signed('/policy', 'self_signed', key => 'new'));
+asked('nor a signature that was made for something else', '403 signature_invalid', signed('/policy', 'self_signed', path => '/content'));
+asked('nor one that is too old', '403 signature_of_another_time', signed('/policy', 'self_signed', age => 400));
+asked('nor is one for another client', '403 certificate_of_another_client', signed('/policy', 'self_signed', client => $client{3}));
+asked('a certificate that is none', '403 signature_invalid', 'http', '/policy', client => $client{4},
+	header => [ 'Client-Time: ' . time, 'Client-Certificate: AAAA', 'Client-Signature: 00' ]);
 
 # ---------- what another server forwards ----------
 
@@ -313,7 +343,11 @@ asked_twice('boot media are blocked', '200 full',
 asked_twice('a client with a self-signed certificate is blocked', '200 limited',
 	sub { sql($site, "SELECT cmblock.block_client('$client{4}')") },
 	'403 client_blocked', 'enhanced_http', '/policy', certificate => 'self_signed');
-asked('the same client over HTTP', '403 client_blocked', 'http', '/policy', client => $client{4});
+asked('the same client over HTTP', '403 client_blocked', signed('/policy', 'self_signed'));
+sql($site, "SELECT cmblock.unblock_client('$client{4}')");
+asked_twice('a client that signs is blocked', '200 limited',
+	sub { sql($site, "SELECT cmblock.block_client('$client{4}')") },
+	'403 client_blocked', signed('/policy', 'self_signed'));
 
 # ---------- no decision ----------
 

@@ -6,7 +6,7 @@ is open already. They differ in what they believe of the requester:
 
 	https			the certificate that the TLS connection was made with; cmblock judges it by its trust list and CRLs
 	enhanced_http	the same, but a self-signed certificate that is registered will do
-	http			nothing but the client's word: whoever knows a client's id can send it
+	http			a signature in the headers, made with the private key of the client's self-signed certificate
 	forwarded		what another server says of its request, in the headers Forwarded-Transport and Forwarded-Certificate
 
 Answers: 403 and the reason in the header Cmblock-Reason, when cmblock refuses; 503 when there is no decision,
@@ -18,6 +18,8 @@ Where the database is, and how long it may take, says the service management_poi
 ]]
 
 local luasql = require "luasql.postgres"
+local digest = require "openssl.digest"
+local x509 = require "openssl.x509"
 
 -- The first part of the path says what is asked for. Registration is open to clients that nobody knows yet, so a path
 -- must not pass for another one: httpd has decoded and normalised it when it gets here.
@@ -27,6 +29,7 @@ local REQUEST = {
 }
 
 local RETRY_AFTER = 1000000 -- µs, for which a database that could not be reached is not tried again
+local SIGNED_WITHIN = 300   -- s, by which a client's clock may be wrong, and for which a signature can be used again
 
 -- ---------- the database ----------
 
@@ -147,6 +150,10 @@ local function check(r, transport, certificate)
 	return apache2.OK
 end
 
+local function pem(base64)
+	return "-----BEGIN CERTIFICATE-----\n" .. base64:gsub(("."):rep(64), "%0\n") .. "\n-----END CERTIFICATE-----\n"
+end
+
 -- From nginx a certificate comes as PEM, URL-encoded; from HAProxy as DER in base64.
 local function check_forwarded(r)
 	local transport = r.headers_in["Forwarded-Transport"]
@@ -156,7 +163,7 @@ local function check_forwarded(r)
 		return answer(r, 400, "transport_unknown")
 	end
 	if certificate:match("^[%w+/=]+$") then
-		certificate = "-----BEGIN CERTIFICATE-----\n" .. certificate .. "\n-----END CERTIFICATE-----\n"
+		certificate = pem(certificate)
 	else
 		certificate = r:unescape(certificate)
 	end
@@ -164,6 +171,34 @@ local function check_forwarded(r)
 		return answer(r, 400, "certificate_malformed")
 	end
 	return check(r, transport, certificate ~= "" and certificate or nil)
+end
+
+-- Did the holder of the certificate's private key sign this? Raises an error if certificate or signature are none.
+local function is_signed(certificate, signature, text)
+	return x509.new(certificate, "PEM"):getPublicKey():verify(signature, digest.new("sha256"):update(text))
+end
+
+-- Without TLS, the headers bring a certificate (DER in base64), the time (seconds since 1970) and the signature
+-- (hex) of the lines METHOD ADDRESS, Client-Id and Client-Time. A copied certificate is worth nothing without it.
+local function check_signed(r)
+	local client = r.headers_in["Client-Id"]
+	local time = r.headers_in["Client-Time"] or ""
+	local base64 = r.headers_in["Client-Certificate"] or ""
+	local hex = r.headers_in["Client-Signature"] or ""
+	local done, signed
+
+	if not client or not base64:match("^[%w+/=]+$") or not hex:match("^%x+$") or not time:match("^%d+$") then
+		return answer(r, 403, "signature_required")
+	end
+	if math.abs(os.time() - tonumber(time)) > SIGNED_WITHIN then
+		return answer(r, 403, "signature_of_another_time")
+	end
+	done, signed = pcall(is_signed, pem(base64), hex:gsub("%x%x", function(octet) return string.char(tonumber(octet, 16)) end),
+		r.method .. " " .. r.unparsed_uri .. "\n" .. client .. "\n" .. time .. "\n")
+	if not done or not signed then
+		return answer(r, 403, "signature_invalid")
+	end
+	return check(r, "http", pem(base64))
 end
 
 -- A mistake in this file must not let anybody in, either.
@@ -186,7 +221,7 @@ function enhanced_http(r)
 end
 
 function http(r)
-	return guarded(r, check, "http", nil)
+	return guarded(r, check_signed)
 end
 
 function forwarded(r)
