@@ -22,7 +22,6 @@
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
-#include "cmblock.h"
 #include "guard.h"
 #include "site.h"
 #include "statement.h"

@@ -15,8 +15,8 @@
 #include "utils/builtins.h"
 
 #include "client.h"
-#include "cmblock.h"
 #include "guard.h"
+#include "settings.h"
 #include "site.h"
 #include "statement.h"
 

@@ -31,12 +31,12 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "cmblock.h"
 #include "compat.h"
 #include "decision.h"
 #include "records.h"
 #include "revocation.h"
 #include "scan.h"
+#include "settings.h"
 #include "site.h"
 #include "trust.h"
 #include "x509.h"

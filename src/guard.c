@@ -30,11 +30,11 @@
 #include "utils/timestamp.h"
 #include "utils/xid8.h"
 
-#include "cmblock.h"
 #include "decision_cache.h"
 #include "guard.h"
 #include "incarnation.h"
 #include "scan.h"
+#include "settings.h"
 #include "site.h"
 #include "version.h"
 #include "wake.h"

@@ -25,7 +25,6 @@
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
 
-#include "cmblock.h"
 #include "compat.h"
 #include "coverage.h"
 #include "crl_table.h"
@@ -34,6 +33,7 @@
 #include "records.h"
 #include "revocation.h"
 #include "scan.h"
+#include "settings.h"
 #include "site.h"
 #include "trust.h"
 #include "x509.h"

@@ -22,8 +22,15 @@ typedef enum CmblockLock
 
 #define CMBLOCK_LOCKS (LOCK_PROGRESS + 1)
 
-/* Called from _PG_init while shared_preload_libraries is being loaded. */
-extern void cmblock_shmem_init(void);
+/* How much a subsystem needs, and what makes it or finds it. `startup` runs under AddinShmemInitLock. */
+typedef struct ShmemUser
+{
+	Size (*size)(void);
+	void (*startup)(void);
+} ShmemUser;
+
+/* Called from _PG_init while shared_preload_libraries is being loaded. The list is not copied. */
+extern void cmblock_shmem_init(const ShmemUser *all_users, int count);
 
 /* One of our locks. Only where the shared memory exists. */
 extern LWLock *cmblock_lock(CmblockLock which);

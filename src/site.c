@@ -30,7 +30,6 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
-#include "cmblock.h"
 #include "guard.h"
 #include "incarnation.h"
 #include "scan.h"

@@ -2,8 +2,8 @@
  * init.c
  *		What the workers set up when the library is loaded.
  *
- * The settings exist wherever the library is loaded, so that postgresql.conf can name them; launcher, shared memory
- * and hooks only when it is preloaded.
+ * The settings exist wherever the library is loaded, so that postgresql.conf can name them; launcher and hooks
+ * only when it is preloaded.
  */
 #include "postgres.h"
 
@@ -13,7 +13,6 @@
 #include "postmaster/bgworker.h"
 #include "utils/guc.h"
 
-#include "shmem.h"
 #include "worker.h"
 
 /* Delay after which the postmaster starts a launcher that ended by an error. */
@@ -71,7 +70,6 @@ cmblock_worker_init(void)
 	define_settings();
 	if (!process_shared_preload_libraries_in_progress)
 		return;
-	cmblock_shmem_init();
 	cmblock_install_utility_hook();
 	/* pg_upgrade has to be alone: what a worker wrote to the old server now would be missing in the new one. */
 	if (!IsBinaryUpgrade)
