@@ -47,7 +47,6 @@
 #include "catalog.h"
 #include "compat.h"
 #include "durable.h"
-#include "guard.h"
 #include "incarnation.h"
 #include "neighbour.h"
 #include "scan.h"
@@ -55,6 +54,7 @@
 #include "site.h"
 #include "statement.h"
 #include "types.h"
+#include "writer.h"
 
 PG_FUNCTION_INFO_V1(cmblock_open_link);
 PG_FUNCTION_INFO_V1(cmblock_apply_changes);

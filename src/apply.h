@@ -9,7 +9,7 @@
 #include "executor/tuptable.h"
 
 #include "batch.h"
-#include "guard.h"
+#include "writer.h"
 
 /*
  * Decides about a row that came: `local` is the row here, locked, or NULL. True: it is written as it stands in `sent`, which

@@ -25,6 +25,7 @@
 #include "guard.h"
 #include "site.h"
 #include "statement.h"
+#include "writer.h"
 
 PG_FUNCTION_INFO_V1(cmblock_block_client);
 PG_FUNCTION_INFO_V1(cmblock_unblock_client);

@@ -29,6 +29,7 @@
 #include "statement.h"
 #include "trust.h"
 #include "types.h"
+#include "writer.h"
 #include "x509.h"
 
 PG_FUNCTION_INFO_V1(cmblock_register_certificate);

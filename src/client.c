@@ -19,6 +19,7 @@
 #include "settings.h"
 #include "site.h"
 #include "statement.h"
+#include "writer.h"
 
 PG_FUNCTION_INFO_V1(cmblock_register_client);
 PG_FUNCTION_INFO_V1(cmblock_delete_client);

@@ -8,7 +8,7 @@
  * TRUNCATE. guard_assigned_site is for tables of the users' own.
  *
  * They are row triggers in C because nothing else sees every way to a row: UPDATE, ON CONFLICT, MERGE, COPY, a view.
- * Who is writing is the variable `writer` of this process, which only C code around its own statements sets. The
+ * Who is writing is a variable of this process (writer.c), which only C code around its own statements sets. The
  * triggers are ENABLE ALWAYS, so session_replication_role does not switch them off. The table's owner and superusers
  * can disable a trigger; docs/security.md says so.
  *
@@ -38,21 +38,28 @@
 #include "site.h"
 #include "version.h"
 #include "wake.h"
+#include "writer.h"
 
 PG_FUNCTION_INFO_V1(cmblock_guard_row);
 PG_FUNCTION_INFO_V1(cmblock_guard_command_table);
 PG_FUNCTION_INFO_V1(cmblock_guard_truncate);
 PG_FUNCTION_INFO_V1(cmblock_guard_assigned_site);
 
-static Writer writer = {.kind = WRITER_USER};
-
-Writer
-cmblock_set_writer(Writer next)
+static bool
+written_by(WriterKind kind)
 {
-	Writer before = writer;
+	return cmblock_current_writer()->kind == kind;
+}
 
-	writer = next;
-	return before;
+/* May the neighbour whose changes these are write this row? */
+static void
+check_authority(TriggerData *trigger, HeapTuple new_row)
+{
+	const Writer *writer = cmblock_current_writer();
+
+	writer->check(trigger->tg_relation,
+				  TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? trigger->tg_trigtuple : NULL, new_row,
+				  writer->check_arg);
 }
 
 /*
@@ -62,7 +69,7 @@ cmblock_set_writer(Writer next)
 static bool
 restoring(void)
 {
-	return cmblock_restore && writer.kind == WRITER_USER && superuser();
+	return cmblock_restore && written_by(WRITER_USER) && superuser();
 }
 
 /* ---------- who may write ---------- */
@@ -347,13 +354,13 @@ stamp_insert(const GuardedColumns *c, Row *new)
 static void
 check_update(const GuardedColumns *c, TupleDesc desc, const Row *old, const Row *new)
 {
-	if (writer.kind != WRITER_SEIZURE)
+	if (!written_by(WRITER_SEIZURE))
 		cmblock_require_assigned_here(site_of(c, old), describe_row(c, old));
 	if (!same(desc, old, new, c->id))
 		ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				errmsg("the identity of %s cannot be changed", describe_row(c, old)),
 				errhint("Delete it and register the other one."));
-	if (site_of(c, new) != site_of(c, old) && writer.kind != WRITER_HANDOVER && writer.kind != WRITER_SEIZURE)
+	if (site_of(c, new) != site_of(c, old) && !written_by(WRITER_HANDOVER) && !written_by(WRITER_SEIZURE))
 		ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				errmsg("the assigned site of %s cannot be changed by a statement", describe_row(c, old)),
 				errdetail("A hand-over has to reach every site together with the block."),
@@ -427,7 +434,7 @@ stamp_update(const GuardedColumns *c, TupleDesc desc, const Row *old, Row *new)
 	{
 		int64 version = DatumGetInt64(VALUE(old, c->version));
 
-		stamp(c, new, writer.kind == WRITER_SEIZURE ? cmblock_seizure_version(version) : version + 1,
+		stamp(c, new, written_by(WRITER_SEIZURE) ? cmblock_seizure_version(version) : version + 1,
 			  cmblock_this_site()->code);
 	}
 	return changes;
@@ -443,9 +450,7 @@ guard_applied_row(TriggerData *trigger, const GuardedColumns *c, TupleDesc desc)
 
 	if (TRIGGER_FIRED_BY_DELETE(trigger->tg_event))
 		elog(ERROR, "replication deletes no rows");
-	writer.check(trigger->tg_relation,
-				 TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? trigger->tg_trigtuple : NULL, new_row,
-				 writer.check_arg);
+	check_authority(trigger, new_row);
 	return heap_modify_tuple_by_cols(new_row, desc, 1, unconstify(int *, &c->change_xid), &xid, &null);
 }
 
@@ -517,7 +522,7 @@ cmblock_guard_row(PG_FUNCTION_ARGS)
 	if (restoring())
 		return PointerGetDatum(row_unchanged(trigger));
 	cmblock_wake_at_commit();
-	if (writer.kind == WRITER_APPLY)
+	if (written_by(WRITER_APPLY))
 		return PointerGetDatum(guard_applied_row(trigger, c, desc));
 
 	old = take_apart(trigger->tg_trigtuple, desc);
@@ -551,7 +556,7 @@ cmblock_guard_command_table(PG_FUNCTION_ARGS)
 
 	if (restoring())
 		return PointerGetDatum(row_unchanged(trigger));
-	if (writer.kind == WRITER_USER)
+	if (written_by(WRITER_USER))
 		ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				errmsg("table cmblock.%s is written by cmblock's own commands only",
 					   RelationGetRelationName(trigger->tg_relation)),
@@ -559,10 +564,8 @@ cmblock_guard_command_table(PG_FUNCTION_ARGS)
 	if (RelationGetRelid(trigger->tg_relation) == cmblock_relation(REL_SITE))
 	{
 		cmblock_wake_at_commit();
-		if (writer.kind == WRITER_APPLY)
-			writer.check(trigger->tg_relation,
-						 TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? trigger->tg_trigtuple : NULL,
-						 row_unchanged(trigger), writer.check_arg);
+		if (written_by(WRITER_APPLY))
+			check_authority(trigger, row_unchanged(trigger));
 	}
 	return PointerGetDatum(row_unchanged(trigger));
 }

@@ -44,12 +44,12 @@
 
 #include "catalog.h"
 #include "compat.h"
-#include "guard.h"
 #include "history.h"
 #include "progress.h"
 #include "scan.h"
 #include "site.h"
 #include "types.h"
+#include "writer.h"
 
 PG_FUNCTION_INFO_V1(cmblock_record_block_event);
 PG_FUNCTION_INFO_V1(cmblock_verify_block_history);

@@ -32,12 +32,12 @@
 #include "utils/pg_lsn.h"
 #include "utils/timestamp.h"
 
-#include "guard.h"
 #include "incarnation.h"
 #include "site.h"
 #include "statement.h"
 #include "types.h"
 #include "wake.h"
+#include "writer.h"
 
 PG_FUNCTION_INFO_V1(cmblock_accept_restored_state);
 

@@ -24,7 +24,6 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
-#include "guard.h"
 #include "history.h"
 #include "incarnation.h"
 #include "merge.h"
@@ -32,6 +31,7 @@
 #include "seizure.h"
 #include "statement.h"
 #include "version.h"
+#include "writer.h"
 
 PG_FUNCTION_INFO_V1(cmblock_seize_clients);
 

@@ -30,12 +30,12 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
-#include "guard.h"
 #include "incarnation.h"
 #include "scan.h"
 #include "site.h"
 #include "statement.h"
 #include "wake.h"
+#include "writer.h"
 
 PG_FUNCTION_INFO_V1(cmblock_setup_site);
 PG_FUNCTION_INFO_V1(cmblock_add_site);

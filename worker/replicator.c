@@ -44,12 +44,12 @@
 #include "comparison.h"
 #include "compat.h"
 #include "connection.h"
-#include "guard.h"
 #include "links.h"
 #include "round.h"
 #include "slots.h"
 #include "statement.h"
 #include "worker.h"
+#include "writer.h"
 
 /* An idle process looks around this often. */
 #define IDLE_MS 60000
