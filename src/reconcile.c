@@ -77,6 +77,10 @@ judge_upwards(const Difference *difference, BatchTable table, const RowDigest *h
 	}
 	if (table == BATCH_SITE && !(written_here && there->version > here->version))
 		return here->origin == site ? DIFFERENCE_SEND : DIFFERENCE_NONE;
+	/* One version, two owners: somebody's hand. What this site has not written is the parent's to say. */
+	if (here->version == there->version && here->assigned != there->assigned &&
+		is_ours(difference, table, here) && here->origin == site)
+		return DIFFERENCE_REPORT;
 	return written_here || is_ours(difference, table, here) ? DIFFERENCE_FETCH : DIFFERENCE_NONE;
 }
 
@@ -132,6 +136,8 @@ judge_downwards(const Difference *difference, BatchTable table, const RowDigest 
 		return DIFFERENCE_FETCH;
 	if (here->origin == child || there->assigned == child)
 		return DIFFERENCE_NONE;
+	if (there->version == here->version && there->assigned != here->assigned)
+		return DIFFERENCE_REPORT;
 	/* A block made before the child learned that the client was taken from it (seizure.c): it sends it itself. */
 	if (there->origin == child && there->blocked && !here->blocked)
 		return DIFFERENCE_REPORT;
@@ -178,6 +184,7 @@ typedef struct Pair
 	bool blocked_there;
 	bool blocked_here;
 	SiteCode origin_there;
+	SiteCode origin_here;
 	SiteCode assigned_there;
 	SiteCode assigned_here;
 } Pair;
@@ -192,6 +199,7 @@ pair_of(TupleTableSlot *sent, TupleTableSlot *local)
 				  .blocked_there = DatumGetBool(cmblock_slot_value(sent, "blocked")),
 				  .blocked_here = DatumGetBool(cmblock_slot_value(local, "blocked")),
 				  .origin_there = DatumGetSiteCode(cmblock_slot_value(sent, "origin_site")),
+				  .origin_here = DatumGetSiteCode(cmblock_slot_value(local, "origin_site")),
 				  .assigned_there = DatumGetSiteCode(cmblock_slot_value(sent, "assigned_site")),
 				  .assigned_here = DatumGetSiteCode(cmblock_slot_value(local, "assigned_site"))};
 }
@@ -261,7 +269,8 @@ take_others(Pair *p, BatchTable table, TakeBack *arg)
 
 	if (p->version_there < p->version_here)
 		return false;
-	if (p->version_there == p->version_here && !(neighbour->is_parent && p->origin_there == here))
+	if (p->version_there == p->version_here &&
+		!(neighbour->is_parent && (p->origin_there == here || p->origin_here != here)))
 		return false;
 	if (!neighbour->is_parent && p->assigned_here != neighbour->code)
 		return false;

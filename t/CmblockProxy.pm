@@ -4,6 +4,7 @@
 #	link_sites($p01, 'P01', $s01, 'S01', server => { through($proxy) });
 #	misbehave($proxy, 'cut');
 #	misbehave($proxy, 'forward');
+#	octets($proxy);							# forwarded so far, both ways
 #
 # Modes:
 #	forward     as a network should
@@ -22,7 +23,7 @@ use IO::Socket::INET;
 use POSIX ();
 use Socket;
 
-our @EXPORT = qw(proxy through misbehave stop_proxies);
+our @EXPORT = qw(proxy through misbehave octets stop_proxies);
 
 # How much is forwarded at a time, and how much in a tick (seconds) when the proxy is slow.
 use constant { OCTETS => 65536, SLOW_OCTETS => 2048, TICK => 0.05 };
@@ -71,6 +72,17 @@ sub misbehave
 	return;
 }
 
+# How many octets it has forwarded so far, both ways.
+sub octets
+{
+	my ($proxy) = @_;
+	my $answer = '';
+
+	syswrite($proxy->{control}, "count\n") or croak "the proxy is gone: $!";
+	sysread($proxy->{control}, $answer, 32, length $answer) or croak 'the proxy is gone' until $answer =~ /\n/;
+	return $answer + 0;
+}
+
 sub stop_proxies
 {
 	foreach my $proxy (splice @all)
@@ -96,6 +108,7 @@ sub serve
 {
 	my ($listener, $control, $port) = @_;
 	my $mode = 'forward';
+	my $total = 0;
 	my %ends;
 
 	while (1)
@@ -118,8 +131,14 @@ sub serve
 		{
 			if ($socket == $control)
 			{
-				sysread($control, $mode, 100) or return;
-				chomp $mode;
+				sysread($control, my $command, 100) or return;
+				chomp $command;
+				if ($command eq 'count')
+				{
+					syswrite $control, "$total\n";
+					last;
+				}
+				$mode = $command;
 				my @all_ends = values %ends;
 
 				hang_up(\%ends, $_) for $mode eq 'cut' ? @all_ends : ();
@@ -136,6 +155,7 @@ sub serve
 				my $got = sysread $socket, my $octets, $mode eq 'slow' ? SLOW_OCTETS : OCTETS;
 
 				hang_up(\%ends, $end) if !$got;
+				$total += $got // 0;
 				$end->{other}{out} .= $octets if $got && $end->{other};
 			}
 		}

@@ -29,7 +29,7 @@
 #include "worker.h"
 
 /* Rows of a range, and rows that are fetched or sent at once. */
-#define RANGE_ROWS 1000
+#define RANGE_ROWS 2000
 #define REPAIR_ROWS 200
 
 /* Differing rows that are named in the result and in the server log. */
