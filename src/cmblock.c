@@ -20,7 +20,7 @@
 #include "crl_source.h"
 #include "decision_cache.h"
 #include "decision_statistics.h"
-#include "history.h"
+#include "history_check.h"
 #include "incarnation.h"
 #include "phase.h"
 #include "progress.h"

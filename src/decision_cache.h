@@ -144,7 +144,7 @@ extern uint64 cmblock_cache_hash(const void *data, size_t size);
 /* cmblock.decision_cache_size, in kB */
 extern int cmblock_decision_cache_size;
 
-/* For _PG_init and the hooks in shmem.c. */
+/* For cmblock.c. */
 extern void cmblock_decision_cache_define_settings(void);
 extern Size cmblock_decision_cache_shmem_size(void);
 extern void cmblock_decision_cache_startup(void);

@@ -13,7 +13,7 @@
  * The hash of an event is SHA-256(previous_hash || field || field ...): each field in the order of hashed_fields, as a
  * length of four octets, highest first, and that many octets of text in UTF-8; a null is the length FFFFFFFF alone.
  * The first event's previous_hash is 32 zero octets. Cutting events off the end leaves a chain that verifies:
- * whoever must exclude that keeps a head that verify_block_history returned somewhere else.
+ * whoever must exclude that keeps a head that verify_block_history returned somewhere else (history_check.c).
  */
 #include "postgres.h"
 
@@ -52,7 +52,6 @@
 #include "writer.h"
 
 PG_FUNCTION_INFO_V1(cmblock_record_block_event);
-PG_FUNCTION_INFO_V1(cmblock_verify_block_history);
 
 #define HASH_OCTETS HISTORY_HASH_OCTETS
 
@@ -593,33 +592,4 @@ cmblock_find_event(Snapshot snapshot, int64 id, HistoryEnd *found)
 	index_close(index, AccessShareLock);
 	table_close(history, AccessShareLock);
 	return any;
-}
-
-Datum
-cmblock_verify_block_history(PG_FUNCTION_ARGS)
-{
-	TupleDesc result;
-	Datum values[5] = {0};
-	bool nulls[5] = {0};
-	HistoryEnd last;
-	HistoryEnd end = {0};
-	int64 first_broken = 0;
-	char *problem;
-
-	if (get_call_result_type(fcinfo, NULL, &result) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
-	cmblock_progress_begin(PROGRESS_VERIFY_HISTORY);
-	(void) cmblock_find_event(GetActiveSnapshot(), PG_INT64_MAX, &last);
-	cmblock_progress_phase(PHASE_VERIFYING_CHAIN, last.id);
-	problem = cmblock_follow_history(GetActiveSnapshot(), PG_INT64_MAX, &end, &first_broken);
-	cmblock_progress_end();
-	cmblock_history_verified(&end, problem, first_broken);
-
-	values[0] = BoolGetDatum(problem == NULL);
-	values[1] = Int64GetDatum(end.id);
-	values[2] = Int64GetDatum(first_broken);
-	nulls[2] = problem == NULL;
-	values[3] = CStringGetTextDatum(problem ? problem : "every event follows from the one before");
-	values[4] = hash_datum(end.hash);
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(result), values, nulls)));
 }

@@ -1,6 +1,6 @@
 /*
  * history.h
- *		The block history: events that no statement of a user made, and the verification of its chain.
+ *		The block history: events that no statement of a user made, and following its chain.
  */
 #ifndef CMBLOCK_HISTORY_H
 #define CMBLOCK_HISTORY_H
@@ -44,14 +44,5 @@ extern char *cmblock_follow_history(Snapshot snapshot, int64 events, HistoryEnd 
 
 /* The newest event up to this id, as its row says. False: there is none. */
 extern bool cmblock_find_event(Snapshot snapshot, int64 id, HistoryEnd *found);
-
-/* ---------- history_check.c ---------- */
-
-/* All events were verified, up to `end`: history_check goes on from there. `problem` is NULL when nothing is wrong. */
-extern void cmblock_history_verified(const HistoryEnd *end, const char *problem, int64 first_broken);
-
-/* Shared memory: for the hooks in shmem.c. */
-extern Size cmblock_history_check_size(void);
-extern void cmblock_history_check_startup(void);
 
 #endif

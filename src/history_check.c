@@ -1,6 +1,6 @@
 /*
  * history_check.c
- *		Is the chain of the block history whole? Asked again and again at a bounded cost: function history_check.
+ *		Is the chain of the block history whole? All of it at once, or again and again at a bounded cost.
  *
  * verify_block_history recomputes the whole chain, which takes seconds for a million events: good once a day, too much for a
  * tool that asks every minute. history_check remembers in shared memory how far it has come, and in each call looks at
@@ -33,9 +33,12 @@
 
 #include "catalog.h"
 #include "history.h"
+#include "history_check.h"
+#include "progress.h"
 #include "shmem.h"
 
 PG_FUNCTION_INFO_V1(cmblock_history_check);
+PG_FUNCTION_INFO_V1(cmblock_verify_block_history);
 
 /* Databases of one server; of others nothing is remembered from one call to the next. */
 #define MAX_WATCHES 64
@@ -132,8 +135,9 @@ note_problem(Watch *watch, const char *problem, int64 first_broken)
 	strlcpy(watch->problem, problem, sizeof(watch->problem));
 }
 
-void
-cmblock_history_verified(const HistoryEnd *end, const char *problem, int64 first_broken)
+/* All events were looked at, up to `end`: history_check goes on from there. */
+static void
+note_verified(const HistoryEnd *end, const char *problem, int64 first_broken)
 {
 	Watch watch;
 
@@ -237,5 +241,40 @@ cmblock_history_check(PG_FUNCTION_ARGS)
 	nulls[4] = !watch.broken;
 	values[4] = Int64GetDatum(watch.first_broken);
 	values[5] = CStringGetTextDatum(watch.broken ? watch.problem : "nothing broken was found");
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(result), values, nulls)));
+}
+
+/* ---------- all at once ---------- */
+
+Datum
+cmblock_verify_block_history(PG_FUNCTION_ARGS)
+{
+	TupleDesc result;
+	Datum values[5] = {0};
+	bool nulls[5] = {0};
+	HistoryEnd last;
+	HistoryEnd end = {0};
+	int64 first_broken = 0;
+	char *problem;
+	bytea *head;
+
+	if (get_call_result_type(fcinfo, NULL, &result) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	cmblock_progress_begin(PROGRESS_VERIFY_HISTORY);
+	(void) cmblock_find_event(GetActiveSnapshot(), PG_INT64_MAX, &last);
+	cmblock_progress_phase(PHASE_VERIFYING_CHAIN, last.id);
+	problem = cmblock_follow_history(GetActiveSnapshot(), PG_INT64_MAX, &end, &first_broken);
+	cmblock_progress_end();
+	note_verified(&end, problem, first_broken);
+
+	values[0] = BoolGetDatum(problem == NULL);
+	values[1] = Int64GetDatum(end.id);
+	values[2] = Int64GetDatum(first_broken);
+	nulls[2] = problem == NULL;
+	values[3] = CStringGetTextDatum(problem ? problem : "every event follows from the one before");
+	head = palloc(VARHDRSZ + HISTORY_HASH_OCTETS);
+	SET_VARSIZE(head, VARHDRSZ + HISTORY_HASH_OCTETS);
+	memcpy(VARDATA(head), end.hash, HISTORY_HASH_OCTETS);
+	values[4] = PointerGetDatum(head);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(result), values, nulls)));
 }

@@ -20,7 +20,7 @@ typedef enum LinkPhase
 	PHASE_PAUSED
 } LinkPhase;
 
-/* Shared memory: for the hooks in shmem.c. */
+/* Shared memory: for cmblock.c. */
 extern Size cmblock_phase_size(void);
 extern void cmblock_phase_startup(void);
 

@@ -46,7 +46,7 @@ typedef struct Question
 	TimestampTz renewed; /* when it was asked last */
 } Question;
 
-/* Shared memory: for the hooks in shmem.c. */
+/* Shared memory: for cmblock.c. */
 extern Size cmblock_question_size(void);
 extern void cmblock_question_startup(void);
 

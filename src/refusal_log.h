@@ -18,7 +18,7 @@ extern void cmblock_log_refusal(const AccessRequest *request, const AccessDecisi
 /* Settings of this part. */
 extern void cmblock_refusal_log_define_settings(void);
 
-/* Shared memory: for the hooks in shmem.c. */
+/* Shared memory: for cmblock.c. */
 extern Size cmblock_refusal_log_size(void);
 extern void cmblock_refusal_log_startup(void);
 
