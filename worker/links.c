@@ -343,6 +343,7 @@ phase_of(const Link *link)
 	{
 		case PEER_OFFLINE:
 			return PHASE_WAITING_TO_RETRY;
+		case PEER_RESOLVING:
 		case PEER_CONNECTING:
 			return PHASE_CONNECTING;
 		case PEER_OPENING:

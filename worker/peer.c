@@ -3,8 +3,8 @@
  *		A connection to a neighbour site: never blocks, always has a deadline.
  *
  * libpq does the work, in the steps that PQconnectPoll, PQconsumeInput and PQflush offer. Each step that waits has a
- * deadline here, because libpq's own connect_timeout counts only in its blocking calls. The one thing that can block is
- * the resolution of a host name: where name servers are slow, the server's option hostaddr avoids it.
+ * deadline here, because libpq's own connect_timeout counts only in its blocking calls. Names of hosts are looked up before
+ * (resolve.c), since libpq would block for that.
  *
  * The handshake is one round trip: pin the settings of the session, open_link, prepare the calls. After it the connection stays in pipeline mode. Each batch is followed by a sync, so it is a
  * transaction of its own at the neighbour.
@@ -183,6 +183,23 @@ after(TimestampTz now, int seconds)
 	return TimestampTzPlusMilliseconds(now, (int64) seconds * 1000);
 }
 
+static PeerEvent
+advance_resolving(Peer *peer)
+{
+	char message[PEER_ERROR_OCTETS];
+
+	switch (cmblock_resolve_advance(peer->resolver, message, sizeof(message)))
+	{
+		case RESOLVE_WAITS:
+			break;
+		case RESOLVE_DONE:
+			return PEER_RESOLVED;
+		case RESOLVE_FAILED:
+			return failed(peer, SQLSTATE_NO_CONNECTION, message);
+	}
+	return PEER_NOTHING;
+}
+
 PeerEvent
 cmblock_peer_connect(Peer *peer, ConnectionOptions *options, TimestampTz now)
 {
@@ -196,11 +213,28 @@ cmblock_peer_connect(Peer *peer, ConnectionOptions *options, TimestampTz now)
 			peer, SQLSTATE_PASSWORD_NEEDED,
 			"password is required: the server belongs to a user who is not a superuser, and its user "
 			"mapping has none");
+	if (!peer->resolver && cmblock_resolve_needed(options))
+	{
+		peer->resolver = cmblock_resolve_begin(options);
+		if (!peer->resolver)
+			return failed(peer, "53000", "could not start a process to look up host names");
+		if (cmblock_resolve_descriptor(peer->resolver) != PGINVALID_SOCKET)
+		{
+			peer->phase = PEER_RESOLVING;
+			peer->wants = WL_SOCKET_READABLE;
+			peer->deadline = after(now, cmblock_connect_timeout);
+			return PEER_NOTHING;
+		}
+	}
+	if (peer->resolver)
+		cmblock_resolve_apply(peer->resolver, options);
 	if (!AcquireExternalFD())
 		return failed(peer, "53000",
 					  "too many open files on the sending server: raise max_files_per_process");
 
 	peer->conn = PQconnectStartParams(options->keywords, options->values, 0);
+	cmblock_resolve_free(peer->resolver);
+	peer->resolver = NULL;
 	if (!peer->conn)
 	{
 		ReleaseExternalFD();
@@ -216,6 +250,12 @@ cmblock_peer_connect(Peer *peer, ConnectionOptions *options, TimestampTz now)
 	return PEER_NOTHING;
 }
 
+pgsocket
+cmblock_peer_socket(const Peer *peer)
+{
+	return peer->resolver ? cmblock_resolve_descriptor(peer->resolver) : PQsocket(peer->conn);
+}
+
 void
 cmblock_peer_close(Peer *peer)
 {
@@ -225,6 +265,8 @@ cmblock_peer_close(Peer *peer)
 		ReleaseExternalFD();
 	}
 	peer->conn = NULL;
+	cmblock_resolve_free(peer->resolver);
+	peer->resolver = NULL;
 	free(peer->cursor);
 	peer->cursor = NULL;
 	free(peer->progress);
@@ -450,7 +492,11 @@ check_deadline(Peer *peer, TimestampTz now)
 		snprintf(message, sizeof(message), "the neighbour made no progress for %d s", cmblock_peer_timeout);
 		return failed(peer, SQLSTATE_CONNECTION_LOST, message);
 	}
-	snprintf(message, sizeof(message), "no connection within %d s", cmblock_connect_timeout);
+	if (peer->phase == PEER_RESOLVING)
+		snprintf(message, sizeof(message), "the host name was not resolved within %d s",
+				 cmblock_connect_timeout);
+	else
+		snprintf(message, sizeof(message), "no connection within %d s", cmblock_connect_timeout);
 	return failed(peer, SQLSTATE_NO_CONNECTION, message);
 }
 
@@ -459,6 +505,11 @@ cmblock_peer_advance(Peer *peer, const PeerIdentity *who, uint32 ready, Timestam
 {
 	PeerEvent event;
 
+	if (peer->phase == PEER_RESOLVING)
+	{
+		event = advance_resolving(peer);
+		return event == PEER_NOTHING ? check_deadline(peer, now) : event;
+	}
 	if (peer->phase == PEER_CONNECTING)
 	{
 		event = ready ? advance_connecting(peer, who, now) : PEER_NOTHING;

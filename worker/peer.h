@@ -11,12 +11,14 @@
 #include "libpq-fe.h"
 
 #include "connection.h"
+#include "resolve.h"
 
 #define PEER_ERROR_OCTETS 1024
 
 typedef enum PeerPhase
 {
 	PEER_OFFLINE,
+	PEER_RESOLVING,  /* the names of its hosts are being looked up */
 	PEER_CONNECTING, /* libpq is connecting */
 	PEER_OPENING,    /* the handshake is on its way */
 	PEER_READY
@@ -25,6 +27,7 @@ typedef enum PeerPhase
 typedef enum PeerEvent
 {
 	PEER_NOTHING,
+	PEER_RESOLVED,     /* go on with cmblock_peer_connect again */
 	PEER_OPENED,       /* the handshake is done: see `cursor` */
 	PEER_ANSWERED,     /* cmblock_peer_compare was answered: see `answer` */
 	PEER_ACKNOWLEDGED, /* calls were answered: see `in_flight` */
@@ -50,6 +53,7 @@ typedef struct Peer
 	PGresult *answer; /* to the last cmblock_peer_compare: whoever takes it clears it and sets NULL */
 
 	/* private */
+	Resolver *resolver;
 	PostgresPollingStatusType poll;
 	bool password_required;
 	bool comparing; /* the answer to cmblock_peer_compare is to come */
@@ -72,7 +76,7 @@ typedef struct PeerIdentity
 	const char *incarnation;
 } PeerIdentity;
 
-/* Begins to connect. Returns PEER_NOTHING or PEER_FAILED. */
+/* Begins to connect; the options have room for three more. Returns PEER_NOTHING or PEER_FAILED. */
 extern PeerEvent cmblock_peer_connect(Peer *peer, ConnectionOptions *options, TimestampTz now);
 
 /* Goes on after the socket became ready (`ready`: WL_SOCKET_...), or time has passed (0). */
@@ -119,6 +123,6 @@ extern PeerEvent cmblock_peer_tell(Peer *peer, const PeerIdentity *who, uint64 q
 extern void cmblock_peer_close(Peer *peer);
 
 /* The socket to wait on; asked for anew each time, as libpq may change it while it connects. */
-#define cmblock_peer_socket(peer) PQsocket((peer)->conn)
+extern pgsocket cmblock_peer_socket(const Peer *peer);
 
 #endif

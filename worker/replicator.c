@@ -46,6 +46,7 @@
 #include "connection.h"
 #include "links.h"
 #include "round.h"
+#include "sleep.h"
 #include "slots.h"
 #include "statement.h"
 #include "worker.h"
@@ -54,12 +55,14 @@
 /* An idle process looks around this often. */
 #define IDLE_MS 60000
 
+/* When too many names are being looked up. */
+#define RESOLVE_LATER_MS 50
+
 static dlist_head links = DLIST_STATIC_INIT(links);
 static Here here;
 static uint32 links_seen;
 static TimestampTz next_look;
 static volatile sig_atomic_t servers_changed = false;
-static bool sockets_changed = true;
 static bool is_restored = false; /* this site, as of the last look */
 
 /* ---------- settings of this process ---------- */
@@ -154,7 +157,7 @@ fail(Link *link, const char *sqlstate, const char *message)
 	if (link->peer.timed_out || strcmp(sqlstate, "57014") == 0)
 		cmblock_round_timed_out(link);
 	cmblock_disconnect_link(link);
-	sockets_changed = true;
+	cmblock_sockets_changed();
 	cmblock_link_failed(link, &here, sqlstate, message, GetCurrentTimestamp());
 }
 
@@ -172,7 +175,7 @@ connection_options(Link *link)
 		{
 			MemoryContext old = MemoryContextSwitchTo(context);
 
-			options = cmblock_connection_options(link->server, 4);
+			options = cmblock_connection_options(link->server, 5);
 			MemoryContextSwitchTo(old);
 			cmblock_end_work();
 		}
@@ -215,11 +218,17 @@ connect_link(Link *link, TimestampTz now)
 	options = connection_options(link);
 	if (!options)
 		return;
+	if (link->peer.phase == PEER_OFFLINE && cmblock_resolve_needed(options) &&
+		cmblock_resolve_count() >= RESOLVE_AT_ONCE)
+	{
+		link->next_try = TimestampTzPlusMilliseconds(now, RESOLVE_LATER_MS);
+		return;
+	}
 	link->options_hash = hash_options(options);
 	cmblock_add_option(options, "application_name",
 					   psprintf("cmblock replicator %s to %s", here.code, link->code));
 	cmblock_add_option(options, "client_encoding", "UTF8");
-	sockets_changed = true;
+	cmblock_sockets_changed();
 	if (cmblock_peer_connect(&link->peer, options, now) == PEER_FAILED)
 		fail(link, link->peer.sqlstate, link->peer.error);
 }
@@ -364,7 +373,7 @@ after_step(Link *link, RoundStep step)
 			break;
 		case ROUND_NO_GROUND:
 			cmblock_disconnect_link(link);
-			sockets_changed = true;
+			cmblock_sockets_changed();
 			/* Ends this process, or says why it is idle. */
 			if (begin_work())
 				cmblock_end_work();
@@ -516,16 +525,19 @@ turn(Link *link, uint32 ready, TimestampTz now)
 	if (link->paused)
 	{
 		cmblock_disconnect_link(link);
-		sockets_changed = true;
+		cmblock_sockets_changed();
 		return false;
 	}
-	if (link->peer.phase == PEER_CONNECTING)
-		sockets_changed = true;
+	if (link->peer.phase == PEER_RESOLVING || link->peer.phase == PEER_CONNECTING)
+		cmblock_sockets_changed();
 	switch (cmblock_peer_advance(&link->peer, &who, ready, now))
 	{
 		case PEER_FAILED:
 			fail(link, link->peer.sqlstate, link->peer.error);
 			return false;
+		case PEER_RESOLVED:
+			connect_link(link, now);
+			break;
 		case PEER_OPENED:
 			link_opened(link);
 			break;
@@ -556,74 +568,6 @@ due(const Link *link)
 }
 
 /* ---------- sleeping ---------- */
-
-typedef struct Sleep
-{
-	WaitEventSet *set;
-	WaitEvent *events;
-	int size;
-} Sleep;
-
-static int
-count_links(void)
-{
-	int count = 0;
-	dlist_iter iter;
-
-	dlist_foreach (iter, &links)
-		count++;
-	return count;
-}
-
-/* Builds the set of what to wait for anew. Needed when a connection began, ended, or may have changed its socket. */
-static void
-rebuild(Sleep *sleep)
-{
-	dlist_iter iter;
-
-	if (sleep->set)
-		FreeWaitEventSet(sleep->set);
-	if (sleep->events)
-		pfree(sleep->events);
-	sleep->size = count_links() + 2;
-	sleep->events = MemoryContextAlloc(TopMemoryContext, sleep->size * sizeof(WaitEvent));
-	sleep->set = cmblock_create_wait_set(sleep->size);
-	AddWaitEventToSet(sleep->set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
-	AddWaitEventToSet(sleep->set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
-	dlist_foreach (iter, &links)
-	{
-		Link *link = dlist_container(Link, node, iter.cur);
-
-		link->wait_position = -1;
-		if (link->peer.phase == PEER_OFFLINE || cmblock_peer_socket(&link->peer) == PGINVALID_SOCKET)
-			continue;
-		link->wait_position =
-			AddWaitEventToSet(sleep->set, link->peer.wants, cmblock_peer_socket(&link->peer), NULL, link);
-		link->waits_for = link->peer.wants;
-	}
-	sockets_changed = false;
-}
-
-static void
-prepare_sleep(Sleep *sleep)
-{
-	dlist_iter iter;
-
-	if (sockets_changed || !sleep->set)
-	{
-		rebuild(sleep);
-		return;
-	}
-	dlist_foreach (iter, &links)
-	{
-		Link *link = dlist_container(Link, node, iter.cur);
-
-		if (link->wait_position < 0 || link->waits_for == link->peer.wants)
-			continue;
-		ModifyWaitEvent(sleep->set, link->wait_position, link->peer.wants, NULL);
-		link->waits_for = link->peer.wants;
-	}
-}
 
 static long
 sleep_milliseconds(bool busy, TimestampTz now)
@@ -660,23 +604,6 @@ report_activity(void)
 	pgstat_report_activity(working > 0 ? STATE_RUNNING : STATE_IDLE, working > 0 ? text : "");
 }
 
-/* Sleeps until something happens, and notes in each link what its socket is ready for. */
-static void
-sleep_until_something(Sleep *sleep, long timeout)
-{
-	int count;
-
-	prepare_sleep(sleep);
-	count = WaitEventSetWait(sleep->set, timeout, sleep->events, sleep->size, PG_WAIT_EXTENSION);
-	for (int i = 0; i < count; i++)
-	{
-		if (sleep->events[i].events & WL_LATCH_SET)
-			ResetLatch(MyLatch);
-		else if (sleep->events[i].user_data)
-			((Link *) sleep->events[i].user_data)->ready = sleep->events[i].events;
-	}
-}
-
 /* ---------- what the whole process has to do ---------- */
 
 /* Servers or user mappings changed: where a link's own did, it is connected anew now, whether it works or not. */
@@ -695,7 +622,7 @@ reconnect_changed(TimestampTz now)
 			continue;
 		cmblock_disconnect_link(link);
 		link->next_try = now;
-		sockets_changed = true;
+		cmblock_sockets_changed();
 	}
 }
 
@@ -729,7 +656,7 @@ look_around(TimestampTz now)
 		return;
 	any = cmblock_read_links(&links, &here);
 	cmblock_end_work();
-	sockets_changed = true;
+	cmblock_sockets_changed();
 	if (!any)
 		retire();
 	dlist_foreach (iter, &links)
@@ -794,7 +721,6 @@ static void
 replicate(void)
 {
 	MemoryContext cycle = AllocSetContextCreate(TopMemoryContext, "cmblock cycle", ALLOCSET_DEFAULT_SIZES);
-	Sleep sleep = {0};
 	bool busy = false;
 
 	for (;;)
@@ -832,7 +758,7 @@ replicate(void)
 			cmblock_publish_phase(link);
 		}
 		report_activity();
-		sleep_until_something(&sleep, sleep_milliseconds(busy, GetCurrentTimestamp()));
+		cmblock_sleep(&links, sleep_milliseconds(busy, GetCurrentTimestamp()));
 	}
 }
 
