@@ -115,8 +115,11 @@ SKIP:
 	run_log([ 'prlimit', "--pid=$postmaster", "--fsize=$limit:unlimited" ]);
 	end_sessions_of_the_link();
 	register($rows);
-	wait_until($p01, status('last_error_sqlstate'), 'a full disk at the neighbour is told', '53100');
-	sql_like($p01, status('last_error'), qr/^could not extend file "base\/\d+\/\d+": wrote only 4096 of 8192 bytes/, 'in words');
+	wait_until($p01, status('last_error LIKE \'could not extend file%\''), 'a full disk at the neighbour is told', 't');
+	# Since PostgreSQL 16 a part that was written is followed by another attempt, and the error of that one has no class.
+	sql_like($p01, status('last_error_sqlstate, last_error'),
+		qr/^(?:53100 could not extend file "base\/\d+\/\d+": wrote only 4096 of 8192 bytes|XX000 could not extend file "base\/\d+\/\d+": File too large)/,
+		'in words');
 	others_go_on();
 	sql_is($s01, "SELECT count(*) > 0 FROM cmblock.client WHERE NOT cmblock.is_allowed(smsid)", 'f', 'the neighbour decides meanwhile');
 	run_log([ 'prlimit', "--pid=$postmaster", '--fsize=unlimited:unlimited' ]);
