@@ -2,6 +2,7 @@
 #
 #   make, make install, make installcheck   as with every extension: against the PostgreSQL of PG_CONFIG
 #   make check                              all tests, against a private copy of PostgreSQL; see test/README.md
+#   make check-matrix                       the same with every PostgreSQL from 15 to 18 within reach
 #   make check-package                      the Debian package, built and tested in roots of its own
 #   make check-vectors                      the CRLs that nobody here made, with a table of the results
 #   make demo                               a hierarchy of four sites shows what the extension does
@@ -9,15 +10,21 @@
 
 # These goals must work on a machine that has no PostgreSQL yet, so they do not read the makefiles of PGXS.
 # Their scripts install what is missing and call make again, in a copy of the sources.
-STANDALONE = check check-package check-vectors demo indent
+STANDALONE = check check-matrix check-package check-vectors demo indent
 
 ifneq ($(filter $(STANDALONE),$(MAKECMDGOALS)),)
 
 .PHONY: $(MAKECMDGOALS)
 
 # The site system of t/100_site_system is Apache httpd: only its programs, which come without a service that would start.
+# The test is skipped where they cannot be had.
+OPTIONAL_PACKAGES = apache2-bin lua-luaossl lua-sql-postgres curl
+
 check:
-	@OPTIONAL_PACKAGES="apache2-bin lua-luaossl lua-sql-postgres curl" test/private.sh bash test/suites.sh
+	@OPTIONAL_PACKAGES="$(OPTIONAL_PACKAGES)" test/private.sh bash test/suites.sh
+
+check-matrix:
+	@OPTIONAL_PACKAGES="$(OPTIONAL_PACKAGES)" test/matrix.sh
 
 check-package:
 	@test/package.sh

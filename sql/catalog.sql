@@ -8,6 +8,9 @@ CREATE EXTENSION cmblock;
 SELECT pg_describe_object(d.classid, d.objid, d.objsubid) AS without_comment
 	FROM pg_depend d JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
 	WHERE e.extname = 'cmblock' AND d.deptype = 'e'
+	-- since PostgreSQL 18 the types of tables and arrays are members, too
+	  AND NOT EXISTS (SELECT FROM pg_type t LEFT JOIN pg_class c ON c.oid = t.typrelid
+	                  WHERE d.classid = 'pg_type'::regclass AND t.oid = d.objid AND (t.typcategory = 'A' OR c.relkind <> 'c'))
 	  AND NOT EXISTS (SELECT FROM pg_description x WHERE x.objoid = d.objid AND x.classoid = d.classid AND x.objsubid = 0)
 	ORDER BY 1;
 SELECT format('%s.%I', a.attrelid::regclass, a.attname) AS column_without_comment

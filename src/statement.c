@@ -54,14 +54,17 @@ prepare(Statement *statement)
 	statement->generation = cmblock_catalog_generation();
 }
 
+/* SPI leaves its own memory current, which ends with SPI_finish; what the caller chose is current again afterwards. */
 uint64
 cmblock_execute(Statement *statement, Datum *values, const char *nulls)
 {
+	MemoryContext caller = CurrentMemoryContext;
 	int result;
 
 	if (!statement->plan || statement->generation != cmblock_catalog_generation())
 		prepare(statement);
 	result = SPI_execute_plan(statement->plan, values, nulls, false, 0);
+	MemoryContextSwitchTo(caller);
 	if (result < 0)
 		elog(ERROR, "statement failed: %s", SPI_result_code_string(result));
 	return SPI_processed;

@@ -80,7 +80,10 @@ clean_up()
 bash "$source_dir/test/packages.sh"
 
 pg_config=${PG_CONFIG:-/usr/lib/postgresql/${PG_MAJOR:-15}/bin/pg_config}
-[ -f "$("$pg_config" --pgxs)" ] || fail "$pg_config leads to no PGXS"
+for needed in "$pg_config" ${PG_CONFIG_OLD:-}
+do
+	[ -f "$("$needed" --pgxs)" ] || fail "$needed leads to no PGXS"
+done
 
 user=$(id -un)
 become=()
