@@ -6,11 +6,12 @@
 #   make check-package                      the Debian package, built and tested in roots of its own
 #   make check-vectors                      the CRLs that nobody here made, with a table of the results
 #   make demo                               a hierarchy of four sites shows what the extension does
+#   make report DB=site > report.html       the state of a running site as a web page
 #   make indent                             format the C sources
 
 # These goals must work on a machine that has no PostgreSQL yet, so they do not read the makefiles of PGXS.
 # Their scripts install what is missing and call make again, in a copy of the sources.
-STANDALONE = check check-matrix check-package check-vectors demo indent
+STANDALONE = check check-matrix check-package check-vectors demo report indent
 
 ifneq ($(filter $(STANDALONE),$(MAKECMDGOALS)),)
 
@@ -34,6 +35,11 @@ check-vectors:
 
 demo:
 	@test/private.sh bash demo/demo.sh
+
+# The server is the one that PGHOST, PGPORT and so on lead to.
+DB ?= $(or $(PGDATABASE),postgres)
+report:
+	@psql -X -d "$(DB)" -f examples/report/report.sql
 
 indent:
 	clang-format -i $(wildcard src/*.[ch] worker/*.[ch] test/unit/*.[ch] bench/*.[ch] fuzz/*.[ch])

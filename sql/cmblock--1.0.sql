@@ -2065,7 +2065,7 @@ CREATE VIEW cmblock.attention AS
 		           WHEN 'rejected' THEN 'What the server sends is not accepted.'
 		           WHEN 'failing' THEN format(CASE c.failures WHEN 1 THEN 'The last fetch has failed.' ELSE '%s fetches in a row have failed.' END, c.failures)
 		           ELSE 'The revocation list ends soon.' END,
-		           c.last_error, 'It is valid until ' || c.next_update::timestamptz(0) || '.', c.url),
+		           c.last_error, CASE WHEN c.next_update < now() THEN 'It was valid until ' ELSE 'It is valid until ' END || c.next_update::timestamptz(0) || '.', c.url),
 		       coalesce(c.advice, 'A new one is to come before that: ask who runs the CA, or call import_crl.')
 		FROM cmblock.crl_status c
 		WHERE c.state IN ('stale', 'missing', 'held_back', 'rejected', 'failing')

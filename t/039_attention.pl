@@ -54,7 +54,7 @@ sql_is($p01, "$attention ORDER BY subject, severity", "critical|crl|CN=A \\\"roo
 	'a CA without a list, and one that is about to expire');
 sql($p01, "SELECT cmblock.import_crl(${\ bytea(crl($root, number => 1, this_update => time - 10 * $day, next_update => time - $day)) })");
 sql($p01, "SELECT cmblock.import_crl(${\ bytea(crl($old, number => 1, this_update => time - 10 * $day, next_update => time + 3600)) })");
-sql_like($p01, "$attention WHERE topic = 'crl' ORDER BY subject", qr/^critical\|crl\|.*root.*\|The revocation list has expired\. It is valid until .*\nwarning\|crl\|CN=Old\|The revocation list ends soon\. It is valid until .*$/, 'a list that has expired, and one that is about to');
+sql_like($p01, "$attention WHERE topic = 'crl' ORDER BY subject", qr/^critical\|crl\|.*root.*\|The revocation list has expired\. It was valid until .*\nwarning\|crl\|CN=Old\|The revocation list ends soon\. It is valid until .*$/, 'a list that has expired, and one that is about to');
 sql_is($p01, "SELECT count(*) FROM cmblock.attention WHERE advice IS NULL", '0', 'there is advice for everything');
 like(sql($p01, 'SELECT cmblock.report()'), qr/\n\nRevocation lists\n  stale      CN=A \\"root\\" number 1, 0 entries, valid until .*\n  ok         CN=Old number 1/, 'the worst comes first in the report');
 sql($p01, "SELECT cmblock.import_crl(${\ bytea(crl($_, number => 2)) })") foreach $root, $old;
