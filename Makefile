@@ -54,7 +54,7 @@ MODULE_big = cmblock
 OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c worker/*.c)))
 
 EXTENSION = cmblock
-DATA = sql/cmblock--1.0.sql
+DATA = $(sort $(wildcard sql/cmblock--*.sql))
 
 REGRESS = $(patsubst sql/%.sql,%,$(filter-out sql/cmblock--%.sql,$(sort $(wildcard sql/*.sql))))
 ISOLATION = $(patsubst specs/%.spec,%,$(sort $(wildcard specs/*.spec)))
