@@ -88,11 +88,21 @@ sub sites
 sub call
 {
 	my ($role, $batch, %opt) = @_;
-	my %call = (protocol => 1, hierarchy => $uuid, sender => 'P01', receiver => 'CEN', cursor => 'NULL', %opt);
+	my %call = (protocol => 1, hierarchy => $uuid, sender => 'P01', receiver => 'CEN', cursor => 'NULL', repair => 'false', %opt);
 
 	return "SET client_encoding = '" . ($opt{encoding} // 'UTF8') . "'; SET SESSION AUTHORIZATION $role; "
 	  . "SELECT * FROM cmblock.apply_changes($call{protocol}, '$call{hierarchy}', '$call{sender}', '$call{receiver}', 'cluster.1', "
-	  . ($batch // 'NULL') . ", $call{cursor})";
+	  . ($batch // 'NULL') . ", $call{cursor}, repair => $call{repair})";
+}
+
+# A call of another function of the protocol; `rest` are the arguments behind the first five.
+sub call_function
+{
+	my ($role, $function, $rest, %opt) = @_;
+	my %call = (protocol => 1, hierarchy => $uuid, sender => 'P01', receiver => 'CEN', %opt);
+
+	return "SET client_encoding = UTF8; SET SESSION AUTHORIZATION $role; "
+	  . "SELECT * FROM cmblock.$function($call{protocol}, '$call{hierarchy}', '$call{sender}', '$call{receiver}', 'cluster.1'$rest)";
 }
 
 my $one = 'aaaaaaaa-0000-0000-0000-000000000000';
@@ -115,6 +125,24 @@ sql_fails($cen, call('p01_link', clients(\%a1), encoding => 'LATIN1'), '08P01', 
 sql_fails($cen, call('p01_link', undef), '22004', qr/changes cannot be null/, 'no batch');
 sql_fails($cen, call('p01_link', clients(\%a1), sender => 'X99'), '42501', qr/not the one accepted/, 'an unknown sender');
 sql_is($cen, 'SELECT count(*) FROM cmblock.client', '0', 'nothing was taken in');
+# The other calls ask the same.
+for my $case (
+	[ 'open_link', '' ],
+	[ 'compare_rows', ", 'client', NULL, NULL, 0, 0" ],
+	[ 'fetch_rows', ", 'client', ''" ],
+	[ 'ask_enforcement', ", 1, '$one'" ],
+	[ 'tell_enforcement', ", 1, ''" ],
+)
+{
+	my ($function, $rest) = @$case;
+
+	sql_fails($cen, call_function('stranger', $function, $rest), '42501', qr/role "stranger" is not the one accepted/, "$function: a stranger");
+	sql_fails($cen, call_function('p02_link', $function, $rest), '42501', qr/role "p02_link" is not the one/, "$function: another neighbour");
+	sql_fails($cen, call_function('p01_link', $function, $rest, hierarchy => '99999999-2222-3333-4444-555555555555'), '22023', qr/another hierarchy/, "$function: another hierarchy");
+	sql_fails($cen, call_function('p01_link', $function, $rest, protocol => 0), '0A000', qr/protocol 0 is not spoken/, "$function: an old protocol");
+	sql_fails($cen, call_function('p01_link', $function, $rest, receiver => 'P02'), '22023', qr/this is site CEN, not/, "$function: for another site");
+}
+like(slurp_file($cen->logfile), qr/ERROR:  role "stranger" is not the one accepted for site P01/, 'the receiver\'s log has it');
 
 # ---------- what is right ----------
 sql_is($cen, call('p01_link', clients(\%a1), cursor => "'100:100:'"), '1|0', 'a row of its own');
@@ -158,6 +186,48 @@ sql_is($cen, call('p02_link', clients({ %a1, version => 4, assigned => 'P02', or
 sql_is($cen, call('p01_link', clients({ %a1, smsid => 'eeeeeeee-0000-0000-0000-000000000000', assigned => 'P02', version => 2 })),
 	'1|0', 'a client registered and handed over before it was ever sent');
 
+# A repair says that the sender has compared, and nothing about its authority.
+sql_fails($cen, call('p01_link', clients({ %b1, version => 1, origin => 'P01', blocked => 'true' }), repair => 'true'), '42501', qr/assigned to site P02/, 'refused: a repair of another site\'s row');
+sql_is($cen, call('p01_link', clients({ %a1, smsid => 'ffffffff-0000-0000-0000-000000000000', version => 5 })), '1|0', 'a row of its own');
+sql_is($cen, call('p01_link', clients({ %a1, smsid => 'ffffffff-0000-0000-0000-000000000000', version => 4, blocked => 'true' }), repair => 'true'), '1|0', 'a repair of it takes a lower version');
+
+# ---------- versions that cannot have come about ----------
+my $day = 86400;
+my $now_version = "((extract(epoch FROM now()) - extract(epoch FROM timestamptz '2025-01-01 00:00+00'))::int8 * 2147483648)";
+my %version = (
+	'the largest there is' => '9223372036854775807',
+	'two days ahead' => "($now_version + 2::int8 * $day * 2147483648)",
+	'zero' => '0',
+	'negative' => '(-1)',
+);
+for my $what (sort keys %version)
+{
+	for my $smsid ('ffffffff-0000-0000-0000-000000000000', 'ffffffff-0000-0000-0000-000000000001')
+	{
+		my $is_newer = $smsid =~ /1$/ || $what !~ /zero|negative/;
+
+		next unless $is_newer;
+		sql_fails($cen, call('p01_link', clients({ %a1, smsid => $smsid, version => $version{$what} })), '42501',
+			qr/has no authority over client GUID:FFFFFFFF.*Its version -?\d+ cannot have come about/s, "refused: version $what, of a row that is " . ($smsid =~ /1$/ ? 'new' : 'known'));
+	}
+}
+sql_fails($cen, call('p01_link', sites({ code => 'S09', kind => 'secondary', parent => 'P01', version => '9223372036854775807', origin => 'P01' })), '42501', qr/site S09.*cannot have come about/s, 'refused: a site with the largest version');
+# The highest that is taken can be outbid all the same.
+sql_is($cen, call('p01_link', clients({ %a1, smsid => 'ffffffff-0000-0000-0000-000000000001', version => "($now_version + ${day}::int8 / 2 * 2147483648)", blocked => 'true' })), '1|0', 'a version of tomorrow');
+sql_is($cen, "SELECT clients FROM cmblock.seize_clients('P01', 'P02')", '2', 'its clients are seized all the same');
+sql_is($cen, "SELECT blocked, assigned_site FROM cmblock.client WHERE smsid::uuid = 'ffffffff-0000-0000-0000-000000000001'", 't|P02', 'with their blocks');
+sql_fails($cen, call('p01_link', clients({ %a1, smsid => 'ffffffff-0000-0000-0000-000000000001', version => "($now_version + ${day}::int8 * 2147483648 - 2147483648 * 60)" })),
+	'42501', qr/assigned to site P02/, 'and what it sends with an even higher one is refused');
+# A late block counts if the client was seized from the sender; else such a row is ignored as any other that is not newer.
+sql_is($cen, call('p01_link', clients({ %b1, version => 1, origin => 'P01', blocked => 'true' })), '0|1', 'ignored: a late block for a client that was never its own');
+sql_is($cen, call('p01_link', clients({ %b1, version => 1, origin => 'P02', blocked => 'true' })), '0|1', 'ignored: one that it did not write');
+sql_is($cen, "SELECT count(*) FROM cmblock.client WHERE smsid::uuid = '$two' AND blocked", '0', 'it is not blocked');
+sql($cen, "SET cmblock.restore = on; UPDATE cmblock.client SET blocked = false WHERE smsid::uuid = 'ffffffff-0000-0000-0000-000000000000'");
+sql_is($cen, call('p01_link', clients({ %a1, smsid => 'ffffffff-0000-0000-0000-000000000000', version => 6, blocked => 'true' })), '1|0', 'taken: one for a client that was');
+sql_is($cen, "SELECT blocked, assigned_site, origin_site FROM cmblock.client WHERE smsid::uuid = 'ffffffff-0000-0000-0000-000000000000'", 't|P02|CEN', 'which stays the new owner\'s');
+sql_is($cen, "SELECT reason FROM cmblock.block_event WHERE action = 'conflict'", 'blocked by site P01, which did not know yet that it was seized', 'and is on record');
+sql_is($cen, call('p01_link', clients({ %a1, smsid => 'ffffffff-0000-0000-0000-000000000000', version => 6, blocked => 'true' })), '0|1', 'once');
+
 # ---------- sites, from a child ----------
 sql_is($cen, call('p01_link', sites({ code => 'S01', kind => 'secondary', parent => 'P01', version => 1, origin => 'P01' })), '1|0', 'a secondary site below it');
 my %bad_site = (
@@ -187,6 +257,18 @@ sql_fails($p01, call('cen_link', clients({ %a1, version => 9, origin => 'P02', a
 	'42501', qr/assigned to site P01, which alone/, 'refused: taking one away');
 sql_fails($p01, call('cen_link', clients({ %b1, smsid => 'cccccccc-0000-0000-0000-000000000000', origin => 'P01', assigned => 'P01' }), @parent),
 	'42501', qr/claims to have been written by site P01/, 'refused: a row in this site\'s name');
+sql_fails($p01, call('cen_link', clients({ %b1, smsid => 'cccccccc-0000-0000-0000-000000000000', version => '9223372036854775807' }), @parent),
+	'42501', qr/cannot have come about/, 'refused: the largest version there is, from the parent as well');
+sql_fails($p01, call('cen_link', clients({ %a1, version => 9, origin => 'CEN', assigned => 'P02' }), @parent),
+	'42501', qr/assigned to site P01, which alone/, 'refused: taking one away in the central site\'s name, without the jump of a seizure');
+sql_fails($p01, call('cen_link', clients({ %a1, version => $now_version, origin => 'CEN', assigned => 'S01' }), @parent),
+	'42501', qr/assigned to site P01, which alone/, 'refused: a seizure for a site that has no clients');
+sql_is($p01, call('cen_link', sites({ code => 'P02', kind => 'primary', parent => 'CEN', version => 1, origin => 'CEN' }), @parent), '1|0', 'another primary site');
+sql_fails($p01, call('cen_link', clients({ %a1, version => $now_version, origin => 'P01', assigned => 'P02' }), @parent),
+	'42501', qr/claims to have been written by site P01/, 'refused: a seizure in this site\'s name');
+sql_is($p01, call('cen_link', clients({ %a1, version => 9, origin => 'CEN', blocked => 'true', name => 'forged' }), @parent), '1|0', 'the central site can add a block');
+sql_is($p01, "SELECT name, blocked, assigned_site, origin_site, version FROM cmblock.client WHERE smsid::uuid = '$one'", 'a|t|P01|P01|10', 'and nothing else');
+sql_is($p01, "SELECT action, site FROM cmblock.block_event WHERE client::uuid = '$one' ORDER BY id DESC LIMIT 1", 'conflict|P01', 'it is on record');
 sql_is($p01, call('cen_link', clients({ %b1, version => 2, assigned => 'P01', blocked => 'true' }), @parent), '1|0', 'a hand-over to this site');
 sql_is($p01, "SELECT cmblock.unblock_client('$two')", 'unblocked', 'which may then change it');
 sql_fails($p01, call('cen_link', sites({ code => 'P01', kind => 'secondary', parent => 'CEN', version => 9, origin => 'CEN' }), @parent),
@@ -232,7 +314,7 @@ sql($p01, "CREATE SERVER cen FOREIGN DATA WRAPPER cmblock_fdw OPTIONS (${\ serve
 $p01->psql('postgres', "SELECT cmblock.link_site('CEN', 'cen')", stderr => \my $warning);
 like($warning, qr/WARNING:  nothing is sent: cmblock is not preloaded.*shared_preload_libraries = 'cmblock'/s, 'link_site warns when the library is not preloaded');
 sql_like($p01, "SELECT advice FROM cmblock.replication_status WHERE flow = 'send'", qr/^Add shared_preload_libraries = 'cmblock' to postgresql.conf and restart/, 'and the status says what to do');
-sql_is($p01, "SELECT cmblock.block_client('$one')", 'blocked', 'everything else works');
+sql_is($p01, "SELECT cmblock.unblock_client('$one')", 'unblocked', 'everything else works');
 
 # ---------- the validator ----------
 sql_fails($p01, "CREATE SERVER x FOREIGN DATA WRAPPER cmblock_fdw OPTIONS (pasword 'x')", 'HV00D', qr/invalid option "pasword".*Valid options here are:.*\bhost\b/s, 'an unknown option');

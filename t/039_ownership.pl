@@ -163,6 +163,44 @@ is(owners(11), 'P03', 'one owner');
 sql_is($p03, "SELECT cmblock.unblock_client('${\ id(11) }')", 'unblocked', 'which can lift it');
 wait_for_block($p01, id(11), 0, 'and does');
 
+# ---------- a captured primary site ----------
+# Its superuser writes what the guard would not let him. The neighbour refuses the batch; nobody else notices anything.
+sub captured
+{
+	my ($statement) = @_;
+
+	sql($p02, "ALTER TABLE cmblock.client DISABLE TRIGGER USER; $statement; ALTER TABLE cmblock.client ENABLE ALWAYS TRIGGER guard, ENABLE ALWAYS TRIGGER guard_truncate, ENABLE ALWAYS TRIGGER history");
+	# Nobody woke the replicator.
+	sql($p02, "SELECT cmblock.resume_link('CEN')");
+	return;
+}
+my $forge = "origin_site = 'P02', change_xid = pg_current_xact_id()";
+sql($p02, "SELECT cmblock.register_client('${\ id(20) }', 'of P02')");
+sql($p03, "SELECT cmblock.register_client('${\ id(21) }', 'of P03')");
+wait_until($_, 'SELECT count(*) FROM cmblock.client', 'all know them', '13') for $cen, $p02, $p03;
+for my $case (
+	[ 'a client of another site unblocked', id(21), "version = version + 1, blocked = false, $forge", qr/42501 site P02 has no authority over client GUID:00000021-.*assigned to site P03/ ],
+	[ 'a client of another site taken', id(21), "version = version + 1, assigned_site = 'P02', $forge", qr/42501 site P02 has no authority over client GUID:00000021-.*assigned to site P03/ ],
+	[ 'the largest version', id(20), "version = 9223372036854775807, $forge", qr/42501 site P02 has no authority over client GUID:00000020-.*cannot have come about/ ],
+)
+{
+	my ($what, $id, $set, $error) = @$case;
+	my $was = sql($p02, "SELECT format('version = %s, assigned_site = %L, blocked = %L, origin_site = %L', version, assigned_site, blocked, origin_site) FROM cmblock.client WHERE smsid::uuid = '$id'");
+
+	captured("UPDATE cmblock.client SET $set WHERE smsid::uuid = '$id'; UPDATE cmblock.client SET name = '$what', version = version + 1, $forge WHERE smsid::uuid = '${\ id(3) }'");
+	wait_until($p02, "SELECT last_error_sqlstate FROM cmblock.replication_link WHERE neighbour = 'CEN' AND failures > 1", "$what: refused", '42501');
+	sql_like($p02, "SELECT concat_ws(' ', last_error_sqlstate, last_error) FROM cmblock.replication_link WHERE neighbour = 'CEN'", $error, "$what: the link says why");
+	like(slurp_file($cen->logfile), qr/ERROR:  site P02 has no authority over client GUID:${\ substr($id, 0, 8) }-/, "$what: so does the receiver's log");
+	sql_is($cen, "SELECT count(*) FROM cmblock.client WHERE name = '$what' OR version > 9223372036854775000", '0', "$what: nothing of the batch was taken in");
+	# The other links work meanwhile, also that to the captured site.
+	sql($p03, "SELECT cmblock.block_client('${\ id(9) }')");
+	wait_for_block($_, id(9), 1, "$what: other links work") for $cen, $p01, $p02;
+	sql($p03, "SELECT cmblock.unblock_client('${\ id(9) }')");
+	captured("UPDATE cmblock.client SET $was WHERE smsid::uuid = '$id'");
+	wait_until($cen, "SELECT count(*) FROM cmblock.client WHERE name = '$what'", "$what: set right, it goes on", '1');
+}
+wait_for_equality(\%site, 'all sites have the same rows');
+
 # ---------- the central site was set back to before a hand-over and a seizure ----------
 sql($p02, "SELECT cmblock.unblock_client('${\ id(5) }')");
 wait_for_equality(\%site, 'all sites have the same rows before the backup');
