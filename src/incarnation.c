@@ -14,14 +14,16 @@
  * later one began before its position. Transaction numbers would not do: a standby can know the number of a transaction whose
  * commit it never got, and a database that was set back soon passes the number where it was.
  *
- * Where a run began is the end of the timeline before it, after a promotion; else the checkpoint in pg_control when the server started. After
- * a crash that is earlier than the truth, so a cursor may look too new: that is "doubtful", and answered by a comparison, which also
- * finds what a commit without synchronous_commit lost.
+ * Where a run began is the end of the timeline before it, after a promotion; where the replay of the WAL ended, after a crash; else the
+ * checkpoint in pg_control when the server started. A cursor from behind that, of the same cluster and not beyond the end of the WAL of
+ * today, is "doubtful": that is answered by a comparison, but the site is not called restored for it.
  */
 #include "postgres.h"
 
 #include "access/timeline.h"
 #include "access/xlog.h"
+#include "access/xlog_internal.h"
+#include "access/xlogrecovery.h"
 #include "catalog/pg_control.h"
 #include "common/controldata_utils.h"
 #include "executor/spi.h"
@@ -168,7 +170,9 @@ began_at(const char *last_incarnation)
 		if (tliInHistory(before, history))
 			return tliSwitchPoint(before, history, NULL);
 	}
-	return server_start->checkpoint;
+	/* It stays as it was when recovery ended. */
+	return XLogRecPtrIsInvalid(GetXLogReplayRecPtr(NULL)) ? server_start->checkpoint
+														  : GetXLogReplayRecPtr(NULL);
 }
 
 /* The incarnation is not the one that this_site remembers: what happened? */
@@ -232,6 +236,16 @@ static Statement known_run = {
 	"SELECT FROM cmblock.site_run WHERE number = $1 AND incarnation = $2 AND token = $3",
 	{"int8", "text", "text"}};
 
+/* The next record begins behind a page header that may not be there yet: then it is the end of the page before. */
+static XLogRecPtr
+behind_records(XLogRecPtr position)
+{
+	bool at_header = XLogSegmentOffset(position, wal_segment_size) == SizeOfXLogLongPHD ||
+					 position % XLOG_BLCKSZ == SizeOfXLogShortPHD;
+
+	return at_header ? position - position % XLOG_BLCKSZ : position;
+}
+
 CursorVerdict
 cmblock_judge_cursor(const char *run, XLogRecPtr position, TimestampTz *lost_since)
 {
@@ -261,7 +275,7 @@ cmblock_judge_cursor(const char *run, XLogRecPtr position, TimestampTz *lost_sin
 	is_same = DatumGetBool(cmblock_result(3, &isnull));
 	if (!known || !is_same)
 		return CURSOR_LOST;
-	if (position <= DatumGetLSN(began))
+	if (behind_records(position) <= DatumGetLSN(began))
 		return CURSOR_GOOD;
 	return position > GetXLogInsertRecPtr() ? CURSOR_LOST : CURSOR_DOUBTFUL;
 }

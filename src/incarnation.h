@@ -31,7 +31,7 @@ extern const char *cmblock_note_run(void);
 typedef enum CursorVerdict
 {
 	CURSOR_GOOD,     /* everything that it stands for is here */
-	CURSOR_DOUBTFUL, /* the server ended without writing down how far it was: probably */
+	CURSOR_DOUBTFUL, /* probably; a comparison will show it */
 	CURSOR_LOST      /* it stands for changes that this database does not have */
 } CursorVerdict;
 

@@ -131,6 +131,7 @@ $p01->stop('immediate');
 $p01->start;
 sql($p01, "SELECT cmblock.unblock_client('${\ id(6) }')");
 wait_for_block($cen, id(6), 0, 'after a crash it goes on as well');
+sql_is($p01, 'SELECT count(*) FROM cmblock.replication_link WHERE compared_at IS NOT NULL', '0', 'again nothing was compared');
 unlike(slurp_file($p01->logfile), qr/was restored to an earlier state/, 'and is not taken for restored');
 
 # ---------- restored from an older base backup ----------
