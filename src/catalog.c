@@ -39,6 +39,9 @@ static const char *const relation_names[CMBLOCK_RELATIONS] = {
 	[IDX_BLOCK_EVENT_ID] = "block_event_pkey",
 	[IDX_CRL_SHA256] = "crl_pkey",
 	[IDX_REPLICATION_LINK] = "replication_link_pkey",
+	[IDX_SITE_CHANGE_XID] = "site_change_xid",
+	[IDX_CLIENT_CHANGE_XID] = "client_change_xid",
+	[IDX_CERTIFICATE_CHANGE_XID] = "certificate_change_xid",
 };
 
 #define MAX_LABELS 8
@@ -65,7 +68,8 @@ static const EnumLabels enum_labels[CMBLOCK_ENUMS] = {
 	[ENUM_CRL_POLICY] = {"crl_policy", {"required", "best_effort", "off"}},
 	[ENUM_REVOCATION] = {"revocation", {"good", "revoked", "unknown"}},
 	[ENUM_BLOCK_ACTION] = {"block_action",
-						   {"blocked", "unblocked", "reassigned", "deleted", "recovered", "conflict", "seized"}},
+						   {"blocked", "unblocked", "reassigned", "deleted", "recovered", "conflict",
+							"seized"}},
 	[ENUM_CRL_KEY_POLICY] = {"crl_key_policy", {"automatic", "same_key", "any_key"}},
 	[ENUM_DELTA_POLICY] = {"delta_policy", {"required", "when_held", "optional"}},
 	[ENUM_CRL_STATE] = {"crl_state", {"current", "held_back"}},

@@ -78,20 +78,44 @@ cmblock_digest_row(TupleTableSlot *slot, unsigned char *digest)
 		heap_freetuple(tuple);
 }
 
+/* Compares the leading column of an index with a key of its own type. */
+static void
+leading_column(ScanKeyData *entry, Relation index, StrategyNumber strategy, Datum key)
+{
+	Oid type = index->rd_opcintype[0];
+	Oid operator= get_opfamily_member(index->rd_opfamily[0], type, type, strategy);
+
+	ScanKeyEntryInitialize(entry, 0, 1, strategy, InvalidOid, index->rd_indcollation[0], get_opcode(operator),
+						   key);
+}
+
+bool
+cmblock_index_reaches(CmblockRelation table, CmblockRelation index, Datum key)
+{
+	Relation heap = table_open(cmblock_relation(table), AccessShareLock);
+	Relation entries = index_open(cmblock_relation(index), AccessShareLock);
+	ScanKeyData from;
+	IndexScanDesc scan;
+	bool found;
+
+	leading_column(&from, entries, BTGreaterEqualStrategyNumber, key);
+	scan = cmblock_index_beginscan(heap, entries, GetActiveSnapshot(), 1, 0);
+	index_rescan(scan, &from, 1, NULL, 0);
+	found = index_getnext_tid(scan, ForwardScanDirection) != NULL;
+	index_endscan(scan);
+	index_close(entries, AccessShareLock);
+	table_close(heap, AccessShareLock);
+	return found;
+}
+
 bool
 cmblock_index_lookup(IndexLookup *lookup, CmblockRelation table, CmblockRelation index, Datum key)
 {
 	ScanKeyData equal;
-	Oid column_type;
-	Oid equal_operator;
 
 	lookup->table = table_open(cmblock_relation(table), AccessShareLock);
 	lookup->index = index_open(cmblock_relation(index), AccessShareLock);
-	column_type = lookup->index->rd_opcintype[0];
-	equal_operator =
-		get_opfamily_member(lookup->index->rd_opfamily[0], column_type, column_type, BTEqualStrategyNumber);
-	ScanKeyEntryInitialize(&equal, 0, 1, BTEqualStrategyNumber, InvalidOid, lookup->index->rd_indcollation[0],
-						   get_opcode(equal_operator), key);
+	leading_column(&equal, lookup->index, BTEqualStrategyNumber, key);
 
 	lookup->snapshot = RegisterSnapshot(cmblock_newest_snapshot());
 	lookup->slot = table_slot_create(lookup->table, NULL);

@@ -37,6 +37,12 @@ extern bool cmblock_index_lookup(IndexLookup *lookup, CmblockRelation table, Cmb
 extern bool cmblock_index_lookup_next(IndexLookup *lookup);
 extern void cmblock_index_lookup_end(IndexLookup *lookup);
 
+/*
+ * Has the index an entry whose leading column is this or greater? Of a row that is visible or not: false is certain, true is not. Looks at
+ * no row, so it costs a fraction of a query.
+ */
+extern bool cmblock_index_reaches(CmblockRelation table, CmblockRelation index, Datum key);
+
 /* A column of the row by name. By-reference values point into the row. */
 extern Datum cmblock_lookup_column(IndexLookup *lookup, const char *name, bool *isnull);
 extern Datum cmblock_slot_column(TupleTableSlot *slot, TupleDesc desc, const char *name, bool *isnull);

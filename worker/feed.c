@@ -19,7 +19,8 @@
  * finished, rolled back included, gets to disk before the round's first batch leaves: up to the end of WAL when the
  * snapshot was taken. Nearly always the commit that made the round did that already, and later WAL is not waited for.
  *
- * The oldest change_xid that can matter is the xmin of since: the index on (change_xid, key) starts there.
+ * The oldest change_xid that can matter is the xmin of since: the index on (change_xid, key) starts there. Most rounds have a row of
+ * one table, so of the others only the index is looked at: where it has nothing from there on, there is nothing.
  */
 #include "postgres.h"
 
@@ -35,6 +36,7 @@
 
 #include "durable.h"
 #include "feed.h"
+#include "scan.h"
 #include "statement.h"
 #include "worker.h"
 
@@ -54,6 +56,8 @@ typedef struct TableFeed
 	const char *key;
 	const char *key_type;
 	int key_length; /* as pg_type.typlen; a site code is passed by value */
+	CmblockRelation relation;
+	CmblockRelation index;
 	PGFunction key_in;
 	PGFunction key_out;
 	Statement first;
@@ -62,11 +66,12 @@ typedef struct TableFeed
 } TableFeed;
 
 static TableFeed tables[BATCH_TABLES] = {
-	[BATCH_SITE] = {"site", "code", "site_code", sizeof(SiteCode), cmblock_site_code_in,
-					cmblock_site_code_out},
-	[BATCH_CLIENT] = {"client", "smsid", "smsid", SMSID_OCTETS, cmblock_smsid_in, cmblock_smsid_out},
-	[BATCH_CERTIFICATE] = {"certificate", "sha256", "thumbprint", -1, cmblock_thumbprint_in,
-						   cmblock_thumbprint_out},
+	[BATCH_SITE] = {"site", "code", "site_code", sizeof(SiteCode), REL_SITE, IDX_SITE_CHANGE_XID,
+					cmblock_site_code_in, cmblock_site_code_out},
+	[BATCH_CLIENT] = {"client", "smsid", "smsid", SMSID_OCTETS, REL_CLIENT, IDX_CLIENT_CHANGE_XID,
+					  cmblock_smsid_in, cmblock_smsid_out},
+	[BATCH_CERTIFICATE] = {"certificate", "sha256", "thumbprint", -1, REL_CERTIFICATE,
+						   IDX_CERTIFICATE_CHANGE_XID, cmblock_thumbprint_in, cmblock_thumbprint_out},
 };
 
 /*
@@ -230,6 +235,16 @@ write_rows(Feed *feed, TableFeed *table, int rows, BatchWriter *writer, int max_
 	return row;
 }
 
+/* False when no row of the table is newer than what the neighbour has. */
+static bool
+may_have_news(const Feed *feed, const TableFeed *table)
+{
+	if (!feed->since || feed->in_table)
+		return true;
+	return cmblock_index_reaches(table->relation, table->index,
+								 DirectFunctionCall1(pg_snapshot_xmin, PointerGetDatum(feed->since)));
+}
+
 bool
 cmblock_feed_next(Feed *feed, BatchWriter *writer, int max_rows, int max_octets)
 {
@@ -241,6 +256,11 @@ cmblock_feed_next(Feed *feed, BatchWriter *writer, int max_rows, int max_octets)
 		int rows;
 
 		CHECK_FOR_INTERRUPTS();
+		if (!may_have_news(feed, table))
+		{
+			feed->table++;
+			continue;
+		}
 		if (which == BATCH_CERTIFICATE)
 			limit = Max(limit / CERTIFICATE_SHARE, 1);
 		prepare_table(which);

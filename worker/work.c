@@ -67,7 +67,7 @@ cmblock_begin_work(void)
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	oid = find_extension(&our_version);
+	oid = OidIsValid(known) ? known : find_extension(&our_version);
 	if (OidIsValid(oid))
 	{
 		LockDatabaseObject(ExtensionRelationId, oid, 0, AccessShareLock);
