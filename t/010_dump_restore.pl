@@ -8,8 +8,6 @@ use CmblockTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my @tables = qw(this_site site client certificate block_event certificate_authority replication_link replication_cursor);
-
 # The source is preloaded; what a dump is restored to has the library only when it asks for it, and is another cluster, so
 # that its transaction numbers are others.
 my $source = new_site('source', code => 'P01', kind => 'primary', hierarchy => '00000000-0000-0000-0000-00000000c0de', parent => 'CEN');
@@ -39,6 +37,12 @@ SELECT cmblock.register_certificate(${\ bytea($cert1) }, @{[ client(1) ]});
 SELECT cmblock.register_certificate(${\ bytea($cert2) }, @{[ client(2) ]});
 SELECT cmblock.register_certificate(${\ bytea($media) }, type => 'boot_media');
 SELECT cmblock.block_client(@{[ client(1) ]}, E'stolen\\nin a train', 'T-1');
+SELECT cmblock.import_crl(${\ bytea(crl($ca, number => 7, revoked => [$cert2])) });
+SELECT cmblock.import_crl(${\ bytea(crl($ca, number => 8, base => 7)) });
+BEGIN;
+SELECT cmblock.add_crl_distribution_point('$ca->{sha256}', 'http://127.0.0.1:1/root.crl');
+UPDATE cmblock.crl_source SET enabled = false; -- so that no worker writes to it
+COMMIT;
 SELECT cmblock.block_client(@{[ client(2) ]}, '');
 SELECT cmblock.unblock_client(@{[ client(2) ]}, 'found');
 SELECT cmblock.block_certificate('$media->{sha1}', 'lost');
@@ -51,20 +55,23 @@ SET cmblock.restore = on;
 INSERT INTO own VALUES ('P02', 'theirs');
 END
 
-# All rows of all tables as text: change_xid and every other column.
+my @relations = split /\n/, sql($source, "SELECT r::regclass FROM pg_extension, unnest(extconfig) r WHERE extname = 'cmblock'");
+
+# All rows of all tables of the extension as text, change_xid and every other column; of a sequence, where it is.
 sub contents
 {
 	my ($node, $database) = @_;
 
 	return join '', map {
-		"-- $_\n" . $node->safe_psql($database, "SELECT t FROM cmblock.$_ t ORDER BY t::text") . "\n"
-	} @tables;
+		my $columns = /_seq$/ ? 'last_value, is_called' : '*';
+		"-- $_\n" . $node->safe_psql($database, "SELECT t FROM (SELECT $columns FROM $_) t ORDER BY t::text") . "\n"
+	} @relations;
 }
 
 my $before = contents($source, 'postgres');
 my $head = sql($source, 'SELECT head FROM cmblock.verify_block_history()');
 like($before, qr/stolen/, 'there is something to dump');
-unlike($before, qr/-- (?!replication_|certificate_authority)\w+\n\n/, 'of every table');
+unlike($before, qr/-- cmblock\.(?!replication_|site_run)\w+\n\n/, 'of every table');
 
 # ---------- dumps ----------
 my %dump;

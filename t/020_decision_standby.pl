@@ -1,5 +1,6 @@
-# Decisions on a hot standby: they see a block and a change of the trust list as soon as these are replayed, in any
-# transaction, and go on after promotion. And what a session remembers of a transaction that it prepared.
+# Decisions on a hot standby: they see a block, a CRL and a change of the trust list as soon as these are replayed, in any
+# transaction, and go on after promotion, when the workers start by themselves. And what a session remembers of a
+# transaction that it prepared.
 use strict;
 use warnings;
 use FindBin;
@@ -106,12 +107,53 @@ END
 	'a session forgets what it prepared, until that is committed');
 sql_is($standby, "SELECT cmblock.is_allowed($pc2)", 'f', 'and the standby follows');
 
+# ---------- CRLs on the standby ----------
+my $issuing = ca('Issuing');
+my ($valid, $revoked, $in_delta) = map { leaf($issuing, $_) } ('valid', 'revoked', 'in the delta');
+
+sub by_crl
+{
+	return "SELECT string_agg(allowed || ' ' || coalesce(reason::text, '-'), ', ' ORDER BY n) FROM (VALUES "
+	  . join(', ', map { "($_, ${\ bytea(($valid, $revoked, $in_delta)[$_]) })" } 0 .. 2)
+	  . ") v (n, certificate), cmblock.check_access($pc1, v.certificate)";
+}
+
+sub take_in
+{
+	return "SELECT outcome FROM cmblock.import_crl(${\ bytea(crl($issuing, @_)) })";
+}
+
+sql($p01, "SELECT cmblock.add_certificate_authority(${\ bytea($issuing) })");
+my $unavailable = 'false crl_unavailable, false crl_unavailable, false crl_unavailable';
+sql_is($standby, by_crl(), $unavailable, 'a CA whose CRL is missing');
+is(session_with('REPEATABLE READ', by_crl(), take_in(number => 1, revoked => [$revoked]), take_in(number => 2, base => 1, revoked => [$in_delta])),
+	"$unavailable | true -, false certificate_revoked, true - | true -, false certificate_revoked, false certificate_revoked",
+	'a full CRL and a delta CRL are in force there as soon as they are replayed');
+sql_fails($standby, take_in(number => 3), '25006', qr/read-only|recovery/, 'taking one in is for the primary');
+$standby->restart;
+sql_is($standby, by_crl(), 'true -, false certificate_revoked, false certificate_revoked', 'so after a restart, from its own tables');
+wait_until($p01, "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'", 'the standby is synchronous again', '1');
+
 # ---------- promotion ----------
+# Both workers have something to do there.
+sql($p01, "SELECT cmblock.add_crl_distribution_point('$issuing->{sha256}', 'http://127.0.0.1:1/issuing.crl')");
+sql($p01, "SELECT cmblock.add_site('S01', 'secondary', 'P01')");
+sql($p01, "CREATE SERVER s01 FOREIGN DATA WRAPPER cmblock_fdw OPTIONS (host '127.0.0.1', port '1'); CREATE USER MAPPING FOR postgres SERVER s01 OPTIONS (user 'p01_link')");
+sql($p01, "SELECT cmblock.link_site('S01', 's01')");
+sql_is($standby, "SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'cmblock%'", '0', 'a standby has no workers');
 sql($p01, "SELECT cmblock.block_client($pc1)");
 $p01->stop('immediate');
 $standby->promote;
 sql_is($standby, "SELECT cmblock.is_allowed($pc1)", 'f', 'a block outlives its server');
+sql_fails($standby, "SELECT cmblock.unblock_client($pc1)", '55000', qr/has not compared with its neighbours yet/,
+	'it may have lost the last commits, which a neighbour may have');
+sql($standby, 'SELECT cmblock.accept_restored_state()');
 sql_is($standby, "SELECT cmblock.unblock_client($pc1)", 'unblocked', 'the promoted standby is the site');
 sql_is($standby, by_certificate($pc1, $known), 't full', 'and decides');
+sql_is($standby, by_crl(), 'true -, false certificate_revoked, false certificate_revoked', 'with the CRLs');
+foreach my $worker ('launcher', 'replicator', 'refresher')
+{
+	wait_until($standby, "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'cmblock $worker'", "its $worker starts by itself", '1');
+}
 
 done_testing();

@@ -28,7 +28,7 @@ $harness->callback(
 		my ($job, $parser) = @_;
 		my $not_ok = $parser->failed;
 
-		$ended{ $job->[0] } = 1;
+		$ended{ $job->[0] } = $parser->is_good_plan && !$parser->exit;
 		$passed += $parser->passed - $parser->skipped;
 		$skipped += $parser->skipped || ($parser->skip_all ? 1 : 0);
 		# Died, killed, a plan that was not kept: a failure that no assertion tells of.
