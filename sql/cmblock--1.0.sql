@@ -2013,7 +2013,10 @@ COMMENT ON COLUMN cmblock.site_status.last_block_at IS 'when a client that is bl
 COMMENT ON COLUMN cmblock.site_status.replicator IS 'the worker that sends to the neighbours: running, not running, no launcher, or not preloaded';
 COMMENT ON COLUMN cmblock.site_status.refresher IS 'the worker that fetches CRLs, in the same words';
 
-CREATE VIEW cmblock.attention AS
+-- A function around the query, for its setting: the planner takes it for dear, since it knows little of small tables, and would
+-- spend seconds on compiling what runs in milliseconds.
+CREATE FUNCTION cmblock.attention_items(OUT severity text, OUT topic text, OUT subject text, OUT problem text, OUT advice text)
+	RETURNS SETOF record LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off ROWS 10 AS $$
 	WITH item (severity, topic, subject, problem, advice) AS (
 		SELECT 'critical', 'site', NULL, 'This database is not a site yet: it refuses every request.', 'Call cmblock.setup_site.'
 		WHERE NOT EXISTS (SELECT FROM cmblock.this_site)
@@ -2088,7 +2091,12 @@ CREATE VIEW cmblock.attention AS
 	)
 	SELECT i.severity, i.topic, i.subject, i.problem, i.advice
 	FROM item i
-	ORDER BY array_position(ARRAY['critical', 'warning', 'notice'], i.severity), i.topic, i.subject;
+	ORDER BY array_position(ARRAY['critical', 'warning', 'notice'], i.severity), i.topic, i.subject
+$$;
+COMMENT ON FUNCTION cmblock.attention_items() IS 'the rows of view attention';
+
+CREATE VIEW cmblock.attention AS
+	SELECT * FROM cmblock.attention_items();
 COMMENT ON VIEW cmblock.attention IS 'what an administrator should look into, the worst first, and what to do about it; empty when all is well';
 COMMENT ON COLUMN cmblock.attention.severity IS 'critical: clients are refused or blocks do not arrive; warning: that will come, or may have; notice: good to know';
 COMMENT ON COLUMN cmblock.attention.topic IS 'site, link, crl, authority, rejoin or history';
@@ -2195,7 +2203,7 @@ GRANT USAGE ON SCHEMA cmblock TO pg_monitor;
 GRANT SELECT ON cmblock.this_site, cmblock.site, cmblock.replication_status, cmblock.crl_status, cmblock.crl_cache,
 	cmblock.crl_cache_total, cmblock.decision_statistics, cmblock.progress, cmblock.site_status, cmblock.attention TO pg_monitor;
 GRANT EXECUTE ON FUNCTION cmblock.version(), cmblock.replication_worker(), cmblock.link_phase, cmblock.refresher_state(),
-	cmblock.crl_cache_entries(), cmblock.crl_cache_totals(), cmblock.decision_counts(), cmblock.running_commands(),
+	cmblock.crl_cache_entries(), cmblock.crl_cache_totals(), cmblock.decision_counts(), cmblock.running_commands(), cmblock.attention_items(),
 	cmblock.verify_block_history(), cmblock.history_check, cmblock.report() TO pg_monitor;
 
 -- ---------------------------------------------------------------------------------------------

@@ -201,7 +201,7 @@ ask_all(List *known, TimestampTz at, bool after)
 		AllocSetContextCreate(CurrentMemoryContext, "cmblock check_crl", ALLOCSET_DEFAULT_SIZES);
 	ListCell *cell;
 
-	cmblock_progress_phase(after ? PHASE_ASKING_AFTER : PHASE_ASKING_BEFORE, list_length(known));
+	cmblock_progress_phase(after ? WORK_ASKING_AFTER : WORK_ASKING_BEFORE, list_length(known));
 	foreach (cell, known)
 	{
 		KnownCertificate *k = lfirst(cell);
@@ -285,7 +285,7 @@ cmblock_check_crl(PG_FUNCTION_ARGS)
 	bool refused;
 
 	cmblock_progress_begin(PROGRESS_CHECK_CRL);
-	cmblock_progress_phase(PHASE_READING, VARSIZE_ANY_EXHDR(PG_GETARG_BYTEA_PP(0)));
+	cmblock_progress_phase(WORK_READING, VARSIZE_ANY_EXHDR(PG_GETARG_BYTEA_PP(0)));
 	known = try_crl(PG_GETARG_BYTEA_PP(0), &taking);
 	cmblock_progress_end();
 	refused = taking.outcome == CRLOUT_REFUSED;

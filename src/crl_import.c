@@ -204,7 +204,7 @@ lock_series(JudgedCrl *judged)
 					   thumbprint_datum(judged->signer_key),
 					   judged->partition ? CStringGetTextDatum(judged->partition) : (Datum) 0};
 
-	cmblock_progress_phase(PHASE_WAITING_FOR_SERIES, 0);
+	cmblock_progress_phase(WORK_WAITING_FOR_SERIES, 0);
 	cmblock_execute(&add, values, judged->partition ? NULL : "   n");
 	if (cmblock_execute(&lock, values, NULL) == 0)
 		elog(ERROR, "the series of a CRL vanished while it was taken in");
@@ -372,12 +372,12 @@ store(const JudgedCrl *judged, const char *source)
 		taking->warnings = lappend(taking->warnings, "A full CRL that is held has all that is in it.");
 		return;
 	}
-	cmblock_progress_phase(PHASE_INDEXING, taking->entries);
+	cmblock_progress_phase(WORK_INDEXING, taking->entries);
 	cmblock_crl_preload(taking->sha256, &judged->crl);
-	cmblock_progress_phase(PHASE_COMPARING, taking->entries);
+	cmblock_progress_phase(WORK_COMPARING, taking->entries);
 	taking->detail = taking->is_delta ? NULL : cmblock_crl_shrinks(judged);
 	taking->outcome = taking->detail ? CRLOUT_HELD_BACK : CRLOUT_ACCEPTED;
-	cmblock_progress_phase(PHASE_STORING, VARSIZE_ANY_EXHDR(judged->der));
+	cmblock_progress_phase(WORK_STORING, VARSIZE_ANY_EXHDR(judged->der));
 	if (taking->outcome == CRLOUT_HELD_BACK)
 	{
 		insert_crl(judged, CRL_HELD_BACK, source);
@@ -399,7 +399,7 @@ cmblock_take_in_crl(const bytea *input, const char *source, CrlTaking *taking)
 	JudgedCrl *judged = palloc(sizeof(JudgedCrl));
 
 	cmblock_progress_begin(PROGRESS_IMPORT_CRL);
-	cmblock_progress_phase(PHASE_READING, VARSIZE_ANY_EXHDR(input));
+	cmblock_progress_phase(WORK_READING, VARSIZE_ANY_EXHDR(input));
 	if (!cmblock_read_crl(input, judged, taking))
 	{
 		cmblock_progress_end();

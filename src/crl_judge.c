@@ -205,7 +205,7 @@ find_signer(JudgedCrl *judged)
 				nearest = signer;
 			continue;
 		}
-		cmblock_progress_phase(PHASE_VERIFYING_SIGNATURE, VARSIZE_ANY_EXHDR(judged->der));
+		cmblock_progress_phase(WORK_VERIFYING_SIGNATURE, VARSIZE_ANY_EXHDR(judged->der));
 		signature = cmblock_crl_verify(&judged->crl, X509_get0_pubkey(a->x509), &policy);
 		ERR_clear_error();
 		if (signature == CRLSIG_VALID)

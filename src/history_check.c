@@ -262,7 +262,7 @@ cmblock_verify_block_history(PG_FUNCTION_ARGS)
 		elog(ERROR, "return type must be a row type");
 	cmblock_progress_begin(PROGRESS_VERIFY_HISTORY);
 	(void) cmblock_find_event(GetActiveSnapshot(), PG_INT64_MAX, &last);
-	cmblock_progress_phase(PHASE_VERIFYING_CHAIN, last.id);
+	cmblock_progress_phase(WORK_VERIFYING_CHAIN, last.id);
 	problem = cmblock_follow_history(GetActiveSnapshot(), PG_INT64_MAX, &end, &first_broken);
 	cmblock_progress_end();
 	note_verified(&end, problem, first_broken);

@@ -32,6 +32,7 @@ static const char *const labels[] = {
 	[PHASE_HANDSHAKE] = "handshake",
 	[PHASE_FIRST_SYNCHRONISATION] = "first synchronisation",
 	[PHASE_SENDING] = "sending",
+	[PHASE_COMPARING] = "comparing",
 	[PHASE_IDLE] = "idle",
 	[PHASE_WAITING_TO_RETRY] = "waiting to retry",
 	[PHASE_PAUSED] = "paused",
@@ -114,7 +115,7 @@ cmblock_phase_connected(SiteCode neighbour)
 	LWLockAcquire(cmblock_lock(LOCK_PHASES), LW_SHARED);
 	entry = hash_search(phases, &key, HASH_FIND, NULL);
 	connected = entry && (entry->phase == PHASE_FIRST_SYNCHRONISATION || entry->phase == PHASE_SENDING ||
-						  entry->phase == PHASE_IDLE);
+						  entry->phase == PHASE_COMPARING || entry->phase == PHASE_IDLE);
 	LWLockRelease(cmblock_lock(LOCK_PHASES));
 	return connected;
 }

@@ -40,15 +40,15 @@ static const struct
 	const char *name;
 	const char *unit;
 } phases[] = {
-	[PHASE_READING] = {"reading", "octets"},
-	[PHASE_VERIFYING_SIGNATURE] = {"verifying the signature", "octets"},
-	[PHASE_WAITING_FOR_SERIES] = {"waiting for another import", NULL},
-	[PHASE_INDEXING] = {"indexing", "entries"},
-	[PHASE_COMPARING] = {"comparing with the CRL before", "entries"},
-	[PHASE_STORING] = {"storing", "octets"},
-	[PHASE_ASKING_BEFORE] = {"asking for certificates, before", "certificates"},
-	[PHASE_ASKING_AFTER] = {"asking for certificates, after", "certificates"},
-	[PHASE_VERIFYING_CHAIN] = {"verifying the chain", "events"},
+	[WORK_READING] = {"reading", "octets"},
+	[WORK_VERIFYING_SIGNATURE] = {"verifying the signature", "octets"},
+	[WORK_WAITING_FOR_SERIES] = {"waiting for another import", NULL},
+	[WORK_INDEXING] = {"indexing", "entries"},
+	[WORK_COMPARING] = {"comparing with the CRL before", "entries"},
+	[WORK_STORING] = {"storing", "octets"},
+	[WORK_ASKING_BEFORE] = {"asking for certificates, before", "certificates"},
+	[WORK_ASKING_AFTER] = {"asking for certificates, after", "certificates"},
+	[WORK_VERIFYING_CHAIN] = {"verifying the chain", "events"},
 };
 
 typedef struct Place

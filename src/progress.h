@@ -16,15 +16,15 @@ typedef enum ProgressCommand
 
 typedef enum ProgressPhase
 {
-	PHASE_READING,             /* octets */
-	PHASE_VERIFYING_SIGNATURE, /* octets */
-	PHASE_WAITING_FOR_SERIES,  /* nothing to count */
-	PHASE_INDEXING,            /* entries */
-	PHASE_COMPARING,           /* entries */
-	PHASE_STORING,             /* octets */
-	PHASE_ASKING_BEFORE,       /* certificates */
-	PHASE_ASKING_AFTER,        /* certificates */
-	PHASE_VERIFYING_CHAIN      /* events */
+	WORK_READING,             /* octets */
+	WORK_VERIFYING_SIGNATURE, /* octets */
+	WORK_WAITING_FOR_SERIES,  /* nothing to count */
+	WORK_INDEXING,            /* entries */
+	WORK_COMPARING,           /* entries */
+	WORK_STORING,             /* octets */
+	WORK_ASKING_BEFORE,       /* certificates */
+	WORK_ASKING_AFTER,        /* certificates */
+	WORK_VERIFYING_CHAIN      /* events */
 } ProgressPhase;
 
 /*

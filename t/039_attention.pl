@@ -137,6 +137,23 @@ sql_is($p01, "SET lock_timeout = '100ms'; DO \$\$ BEGIN PERFORM * FROM cmblock.c
 query($blocker, 'ROLLBACK');
 close_session($_) foreach $blocker, $import;
 
+# The refresher shows what it takes in.
+my $crls = PostgreSQL::Test::Utils::tempdir();
+chmod 0755, $crls;
+PostgreSQL::Test::Utils::append_to_file("$crls/a.crl", slurp_file(crl($root, number => 6, revoked => [ map { { serial => sprintf('%08X', 0x10000000 + $_) } } 1 .. 4 ])->{der}));
+chmod 0644, "$crls/a.crl";
+sql($p01, "ALTER SYSTEM SET cmblock.crl_file_directory = '$crls'");
+sql($p01, 'SELECT pg_reload_conf()');
+wait_until($p01, 'SHOW cmblock.crl_file_directory', 'the refresher may read files', $crls);
+$blocker = open_session($p01);
+query($blocker, 'BEGIN; SELECT FROM cmblock.crl_scope FOR UPDATE');
+sql($p01, "SELECT cmblock.add_crl_distribution_point('$root->{sha256}', 'file://$crls/a.crl')");
+wait_until($p01, "SELECT a.backend_type, a.state, a.query, p.command, p.phase FROM cmblock.progress p JOIN pg_stat_activity a USING (pid)",
+	'an import by the refresher', "cmblock refresher|active|taking in the CRL from file://$crls/a.crl|import_crl|waiting for another import");
+query($blocker, 'ROLLBACK');
+close_session($blocker);
+wait_until($p01, "SELECT state FROM cmblock.crl_status WHERE url IS NOT NULL", 'which goes on', 'ok');
+
 # ---------- who may look ----------
 sql($p01, 'CREATE ROLE watcher; GRANT pg_monitor TO watcher');
 for my $relation (qw(this_site site site_status replication_status crl_status crl_cache crl_cache_total decision_statistics progress attention))

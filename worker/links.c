@@ -352,7 +352,7 @@ phase_of(const Link *link)
 			break;
 	}
 	if (!link->in_round || !link->sent_any)
-		return PHASE_IDLE;
+		return link->comparison ? PHASE_COMPARING : PHASE_IDLE;
 	return link->feed.since ? PHASE_SENDING : PHASE_FIRST_SYNCHRONISATION;
 }
 

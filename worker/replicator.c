@@ -586,7 +586,6 @@ static void
 report_activity(void)
 {
 	char text[128] = "";
-	int shown = 0;
 	int working = 0;
 	dlist_iter iter;
 
@@ -594,12 +593,11 @@ report_activity(void)
 	{
 		Link *link = dlist_container(Link, node, iter.cur);
 
-		if (!link->in_round)
+		if (!link->in_round && !link->comparison)
 			continue;
-		if (shown++ < 8)
-			snprintf(text + strlen(text), sizeof(text) - strlen(text), "%s%s",
-					 shown > 1 ? ", " : "sending to ", link->code);
-		working++;
+		if (working++ < 6)
+			snprintf(text + strlen(text), sizeof(text) - strlen(text), "%s%s %s", working > 1 ? ", " : "",
+					 link->in_round ? "sending to" : "comparing with", link->code);
 	}
 	pgstat_report_activity(working > 0 ? STATE_RUNNING : STATE_IDLE, working > 0 ? text : "");
 }
