@@ -3,22 +3,22 @@
  *		What decisions have read of clients and certificates, in shared memory, valid as long as nobody changes the rows.
  *
  * Reading one row by its index costs several times as much as the rest of a decision, and the rows hardly ever change. So
- * what a decision needs of them is kept in two tables of buckets of fixed size. Nobody waits for anybody, and the path of a hit
- * has no lock: only the two words at the head of a bucket.
+ * what a decision needs of them is kept in shared memory. Nobody waits for anybody, and the path of a hit has no lock.
  *
  * Coherence
- *		The guard stands before every change of a row. It raises the count of writers in the row's bucket before the
- *		change is made. When the transaction has ended, a callback takes the count back and raises the bucket's
- *		generation in the same atomic step. PostgreSQL calls it after the commit became visible, and before the client
- *		hears of it.
- *		- While a bucket has writers nobody uses it: decisions read the table, and so they see their own changes.
- *		- An entry counts only under the generation under which it was read. A reader takes state (generation and
- *		  writers) before its snapshot, and puts in what it read only if the state is the same afterwards. So a change is
- *		  either in its snapshot, since the generation was raised after the commit was visible, or the state differs.
+ *		Each row has a state, a word that it shares with other rows: how many transactions are changing any of them, and a
+ *		generation. The guard stands before every change of a row. It raises the count before the change is made. When
+ *		the transaction has ended, a callback takes the count back and raises the generation in the same atomic step.
+ *		PostgreSQL calls it after the commit became visible, and before the client hears of it.
+ *		- While a state has writers nobody uses what is kept of its rows: decisions read the table, and so they see their own
+ *		  changes.
+ *		- An entry counts only under the generation under which it was read. A reader takes the state before its
+ *		  snapshot, and puts in what it read only if the state is the same afterwards. So a change is either in its
+ *		  snapshot, since the generation was raised after the commit was visible, or the state differs.
  *		- After COMMIT has returned, the generation is a new one. What was put in before it does not count any more.
- *		- A rollback, also of a savepoint, changes nothing for the better or the worse: the bucket stays out of use until the
- *		  transaction ends, and is empty then.
- *		A transaction that changes more buckets than it is worth remembering marks its database as a whole, which empties it.
+ *		- A rollback, also of a savepoint, changes nothing for the better or the worse: the rows stay out of use until the
+ *		  transaction ends, and have to be read again then.
+ *		A transaction that changes more than it is worth remembering marks its database as a whole.
  *		Changes that the guard does not see are the business of coverage.c: its tag is in every entry.
  *
  * PREPARE TRANSACTION
@@ -27,15 +27,18 @@
  *		whether such a transaction is still there.
  *
  * Entries
- *		What a hit costs is the wait for memory: the tables are larger than any processor's cache, and a random place in them
- *		is far away. So a bucket of clients is one line of the processor's cache, and one of certificates begins with a line
- *		that says which of the others to look at. To fit, an entry has no key, only 64 bits of a keyed hash of it, combined with
- *		the stamp under which it was put in. The hash's key is secret and new at each start, so nobody can look for
- *		two that are alike, and by chance two are once in 2^64 comparisons: at 5,000 decisions a second, once in 40
- *		million years. A certificate's entry also has the end of its SHA-256.
+ *		What a hit costs is the wait for memory: to find a random place in a large area takes as long as the rest of
+ *		the decision, most of it to find out where its page is. So an entry is small, and has no pointers, no key, and no
+ *		lock. A client takes 16 octets, eight of them two lines of the processor's cache; a certificate takes one line, in which its
+ *		client's facts are kept, too, so that one place has to be waited for and not two. And the tables grow with
+ *		what is in them, up to their size: what is close together is on fewer pages.
  *
- *		One process at a time puts an entry into a bucket; who comes second gives up. A reader copies the entry and looks
- *		whether the bucket's version and state have stayed the same.
+ *		The first word of an entry says what it is: 64 bits of a keyed hash of the row's key, combined with the stamp under
+ *		which it was read, and with a sum of the other words. So an entry that two processes wrote at once, or that is
+ *		read while it is being written, is not found. The hash's key is secret and new at each start, so nobody can look for two
+ *		rows that are alike, and by chance two are once in 2^64 comparisons: at 5,000 decisions a second, once in ten
+ *		million years. Since an entry says itself whether it counts, an entry in the wrong place does no harm, and a table
+ *		grows by being emptied.
  *
  * Hardware ids
  *		A client's own row does not say whether its hardware is that of a blocked client. A Bloom filter over the
@@ -72,37 +75,33 @@ int cmblock_decision_cache_size = 64 * 1024;
 #define WRITERS(state) ((state) & (ONE_GENERATION - 1))
 #define GENERATION(state) ((state) >> WRITER_BITS)
 
-typedef struct BucketHead
+/* Few enough to stay in the processor's cache, many enough that a change takes few others with it. */
+#define STATES 16384
+
+/* A bucket is some places for an entry of some words each. */
+#define WAYS 8
+#define CLIENT_WORDS (1 + sizeof(CachedClient) / sizeof(uint64))
+#define CERTIFICATE_WORDS (1 + sizeof(CachedCertificate) / sizeof(uint64))
+
+StaticAssertDecl(sizeof(CachedClient) == 8, "eight clients are two cache lines");
+StaticAssertDecl(CERTIFICATE_WORDS * sizeof(uint64) == 64, "a certificate is a cache line");
+
+typedef enum TableKind
 {
-	pg_atomic_uint64 state;
-	pg_atomic_uint32 version; /* odd: an entry is being put in */
-	/* Under which generation (its low 24 bits) the entries were put in, and which of them goes next when all are in use. */
-	uint32 filled;
-} BucketHead;
+	TABLE_CLIENT,
+	TABLE_CERTIFICATE,
+	TABLE_MEMO, /* as large as clients */
+} TableKind;
 
-#define FILLED_PLACE_BITS 8
-#define FILLED_PLACE(filled) ((filled) & ((1 << FILLED_PLACE_BITS) - 1))
+#define TABLES (TABLE_MEMO + 1)
+#define FIRST_BUCKETS 64
 
-#define CLIENT_WAYS 3
-#define CERTIFICATE_WAYS 6
-
-typedef struct ClientBucket
+/* Where a table begins, and to what size it may grow: the same in every process. */
+typedef struct Table
 {
-	BucketHead head;
-	uint64 id[CLIENT_WAYS];
-	CachedClient entry[CLIENT_WAYS];
-} ClientBucket;
-
-typedef struct CertificateBucket
-{
-	BucketHead head;
-	uint64 id[CERTIFICATE_WAYS];
-	CachedCertificate entry[CERTIFICATE_WAYS];
-} CertificateBucket;
-
-StaticAssertDecl(sizeof(ClientBucket) == 64, "a bucket of clients is one cache line");
-StaticAssertDecl(offsetof(CertificateBucket, entry) == 64 && sizeof(CachedCertificate) == 64,
-				 "a certificate is one cache line, and so is what comes before them");
+	pg_atomic_uint64 *word;
+	uint32 most; /* buckets */
+} Table;
 
 /*
  * One for each database that has a site. Beyond this many, databases share one: the worst of that is that each empties the
@@ -130,18 +129,30 @@ typedef struct FilterLine
 	pg_atomic_uint64 word[LINE_WORDS];
 } FilterLine;
 
+/* How full a table is, apart from what all read all the time. */
+typedef union Pressure
+{
+	struct
+	{
+		pg_atomic_uint32 evictions; /* since it grew */
+		pg_atomic_uint32 growing;
+	} in;
+	char pad[PG_CACHE_LINE_SIZE];
+} Pressure;
+
 typedef struct SharedCache
 {
 	SipKey key;
+	pg_atomic_uint32 buckets[TABLES]; /* in use */
 	pg_atomic_uint32 prepares;
+	char pad[PG_CACHE_LINE_SIZE];
+	Pressure pressure[TABLES];
 	Domain domain[DOMAINS];
+	pg_atomic_uint64 state[STATES];
 } SharedCache;
 
 static SharedCache *cache = NULL;
-static ClientBucket *client_buckets = NULL;
-static CertificateBucket *certificate_buckets = NULL;
-static uint32 client_bucket_count = 0;
-static uint32 certificate_bucket_count = 0;
+static Table tables[TABLES];
 static FilterLine *filter = NULL;
 static uint32 filter_lines = 0;
 
@@ -153,25 +164,34 @@ cmblock_decision_cache_define_settings(void)
 
 	DefineCustomIntVariable(
 		"cmblock.decision_cache_size", "Memory for what decisions have read of clients and certificates.",
-		"About 50 bytes for a client and 150 for a certificate; 0: each decision reads the tables. "
+		"About 50 bytes for a client and 250 for a certificate; 0: each decision reads the tables. "
 		"Only where cmblock is in shared_preload_libraries.",
 		&cmblock_decision_cache_size, 64 * 1024, 0, MAX_KILOBYTES, context, GUC_UNIT_KB, NULL, NULL, NULL);
 }
 
-/*
- * A sixteenth is for the filter. Of the rest a quarter is for clients: a certificate takes three times the memory of a
- * client. The tables are bounded by 2^31 buckets.
- */
+static inline uint32
+words_of(TableKind kind)
+{
+	return kind == TABLE_CERTIFICATE ? CERTIFICATE_WORDS : CLIENT_WORDS;
+}
+
+static inline Size
+bucket_size(TableKind kind)
+{
+	return (Size) WAYS * words_of(kind) * sizeof(uint64);
+}
+
+/* A sixteenth is for the filter. Of the rest four sixths are for certificates, whose entries are four times as large. */
 static void
 divide(void)
 {
 	Size octets = (Size) cmblock_decision_cache_size * 1024;
-	Size rest = octets - octets / 16;
+	Size sixth = (octets - octets / 16) / 6;
 
 	filter_lines = (uint32) Min(Max(octets / 16 / sizeof(FilterLine), 1), PG_INT32_MAX);
-	client_bucket_count = (uint32) Min(Max(rest / 4 / sizeof(ClientBucket), 1), PG_INT32_MAX);
-	certificate_bucket_count =
-		(uint32) Min(Max((rest - rest / 4) / sizeof(CertificateBucket), 1), PG_INT32_MAX);
+	for (TableKind kind = 0; kind < TABLES; kind++)
+		tables[kind].most = (uint32) Min(
+			Max(sixth * (kind == TABLE_CERTIFICATE ? 4 : 1) / bucket_size(kind), 1), PG_INT32_MAX);
 }
 
 Size
@@ -187,15 +207,38 @@ cmblock_decision_cache_shmem_size(void)
 		return 0;
 	divide();
 	size = add_size(size, CACHELINEALIGN(sizeof(SharedCache)));
-	size = add_size(size, mul_size(client_bucket_count, sizeof(ClientBucket)));
-	size = add_size(size, mul_size(certificate_bucket_count, sizeof(CertificateBucket)));
+	for (TableKind kind = 0; kind < TABLES; kind++)
+		size = add_size(size, CACHELINEALIGN(mul_size(tables[kind].most, bucket_size(kind))));
 	return add_size(size, mul_size(filter_lines, sizeof(FilterLine)));
 #endif
 }
 
+static void
+initialize(void)
+{
+	if (!pg_strong_random(&cache->key, sizeof(cache->key)))
+		ereport(FATAL, errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not make a random key"));
+	/* So that it is not the 0 of a session that has not looked yet. */
+	pg_atomic_init_u32(&cache->prepares, 1);
+	for (TableKind kind = 0; kind < TABLES; kind++)
+	{
+		pg_atomic_init_u32(&cache->buckets[kind], Min(FIRST_BUCKETS, tables[kind].most));
+		pg_atomic_init_u32(&cache->pressure[kind].in.evictions, 0);
+		pg_atomic_init_u32(&cache->pressure[kind].in.growing, 0);
+	}
+	for (int i = 0; i < STATES; i++)
+		pg_atomic_init_u64(&cache->state[i], 0);
+	for (int i = 0; i < DOMAINS; i++)
+	{
+		pg_atomic_init_u64(&cache->domain[i].in.state, 0);
+		pg_atomic_init_u64(&cache->domain[i].in.hardware_tag, 0);
+		pg_atomic_init_u32(&cache->domain[i].in.database, InvalidOid);
+	}
+}
+
 /*
- * The buckets are used as they come: the system gives shared memory out full of zeros, and a bucket of zeros is an empty
- * one. To write them would only make the server start slowly and take memory that nobody may need.
+ * Tables and filter are used as they come: the system gives shared memory out full of zeros, which is empty. To write
+ * them would only make the server start slowly and take memory that nobody may need.
  */
 void
 cmblock_decision_cache_startup(void)
@@ -208,21 +251,15 @@ cmblock_decision_cache_startup(void)
 		return;
 	start = ShmemInitStruct("cmblock decisions", size, &found);
 	cache = (SharedCache *) CACHELINEALIGN(start);
-	client_buckets = (ClientBucket *) ((char *) cache + CACHELINEALIGN(sizeof(SharedCache)));
-	certificate_buckets = (CertificateBucket *) (client_buckets + client_bucket_count);
-	filter = (FilterLine *) (certificate_buckets + certificate_bucket_count);
-	if (found)
-		return;
-	if (!pg_strong_random(&cache->key, sizeof(cache->key)))
-		ereport(FATAL, errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not make a random key"));
-	/* So that it is not the 0 of a session that has not looked yet. */
-	pg_atomic_init_u32(&cache->prepares, 1);
-	for (int i = 0; i < DOMAINS; i++)
+	start = (char *) cache + CACHELINEALIGN(sizeof(SharedCache));
+	for (TableKind kind = 0; kind < TABLES; kind++)
 	{
-		pg_atomic_init_u64(&cache->domain[i].in.state, 0);
-		pg_atomic_init_u64(&cache->domain[i].in.hardware_tag, 0);
-		pg_atomic_init_u32(&cache->domain[i].in.database, InvalidOid);
+		tables[kind].word = (pg_atomic_uint64 *) start;
+		start += CACHELINEALIGN(mul_size(tables[kind].most, bucket_size(kind)));
 	}
+	filter = (FilterLine *) start;
+	if (!found)
+		initialize();
 }
 
 bool
@@ -241,46 +278,44 @@ cmblock_cache_hash(const void *data, size_t size)
 
 /* SMSIDs and thumbprints come from outside, so their places are nobody's to foresee. */
 static inline CacheKey
-make_key(const unsigned char *key, Size size, char *buckets, uint32 count, Size bucket_size)
+make_key(const void *key, Size size, TableKind kind)
 {
 	uint64 hash[2];
 	CacheKey result;
+	uint32 bucket;
 
 	siphash_double(1, 3, cache->key, key, size, hash);
-	result.bucket = buckets + ((hash[0] >> 32) * count >> 32) * bucket_size;
+	bucket = (uint32) ((hash[0] >> 32) * pg_atomic_read_u32(&cache->buckets[kind]) >> 32);
+	result.bucket = tables[kind].word + (Size) bucket * WAYS * words_of(kind);
+	result.state = &cache->state[hash[0] % STATES];
+	result.start = hash[0] / STATES % WAYS;
 	result.id = hash[1];
 	return result;
 }
 
-static inline CacheKey
-client_key(const Smsid *smsid)
+static inline void
+fetch(const CacheKey *key, TableKind kind)
 {
-	return make_key(smsid->octet, SMSID_OCTETS, (char *) client_buckets, client_bucket_count,
-					sizeof(ClientBucket));
-}
-
-static inline CacheKey
-certificate_key(const unsigned char *sha256)
-{
-	return make_key(sha256, SHA256_OCTETS, (char *) certificate_buckets, certificate_bucket_count,
-					sizeof(CertificateBucket));
+	__builtin_prefetch(key->state);
+	__builtin_prefetch(key->bucket + key->start * words_of(kind));
 }
 
 CacheKey
-cmblock_cache_client_key(const Smsid *smsid)
+cmblock_cache_client_key(const Smsid *smsid, bool want)
 {
-	CacheKey key = client_key(smsid);
+	CacheKey key = make_key(smsid->octet, SMSID_OCTETS, TABLE_CLIENT);
 
-	__builtin_prefetch(key.bucket);
+	if (want)
+		fetch(&key, TABLE_CLIENT);
 	return key;
 }
 
 CacheKey
 cmblock_cache_certificate_key(const unsigned char *sha256)
 {
-	CacheKey key = certificate_key(sha256);
+	CacheKey key = make_key(sha256, SHA256_OCTETS, TABLE_CERTIFICATE);
 
-	__builtin_prefetch(key.bucket);
+	fetch(&key, TABLE_CERTIFICATE);
 	return key;
 }
 
@@ -289,9 +324,9 @@ cmblock_cache_certificate_key(const unsigned char *sha256)
  * lock.
  */
 static inline CacheTicket
-take_ticket(BucketHead *bucket)
+take_ticket(pg_atomic_uint64 *word)
 {
-	CacheTicket ticket = {.bucket = bucket, .state = pg_atomic_read_u64(&bucket->state)};
+	CacheTicket ticket = {.word = word, .state = pg_atomic_read_u64(word)};
 
 	pg_read_barrier();
 	return ticket;
@@ -322,13 +357,25 @@ domain(void)
 	return mine;
 }
 
+/*
+ * Generations of the row's state and of the database are added, and neither ever falls: under one tag no two
+ * moments have the same stamp, nor, since the factor is the golden ratio, two of the next 2^46 the same upper 48 bits. Tags are
+ * hashes with a secret key.
+ */
+#define GENERATION_FACTOR UINT64CONST(0x9E3779B97F4A7C15)
+
+static inline uint64
+stamp_of(uint64 tag, const CacheTicket *ticket)
+{
+	return tag + GENERATION(ticket->state) * GENERATION_FACTOR;
+}
+
 bool
 cmblock_cache_begin(uint64 *tag, CacheTicket *ticket)
 {
-	/* A domain begins with a state, as a bucket does. */
-	*ticket = take_ticket((BucketHead *) domain());
+	*ticket = take_ticket(&domain()->in.state);
 	/* Another generation is another tag: all entries of the database are gone with it. */
-	*tag += GENERATION(ticket->state);
+	*tag = stamp_of(*tag, ticket);
 	return WRITERS(ticket->state) == 0;
 }
 
@@ -337,142 +384,252 @@ cmblock_cache_is_unchanged(const CacheTicket *tickets, int count)
 {
 	pg_read_barrier();
 	for (int i = 0; i < count; i++)
-		if (pg_atomic_read_u64(&((BucketHead *) tickets[i].bucket)->state) != tickets[i].state)
+		if (pg_atomic_read_u64(tickets[i].word) != tickets[i].state)
 			return false;
 	pg_read_barrier();
 	return true;
 }
 
-/*
- * Tag and generation in one word. Under one tag no two generations have the same: the factor is odd. Different tags are
- * hashes with a secret key.
- */
-static inline uint64
-stamp_of(uint64 tag, const CacheTicket *ticket)
+uint64
+cmblock_cache_stamp(uint64 tag, const CacheTicket *ticket)
 {
-	return tag + GENERATION(ticket->state) * UINT64CONST(0x9E3779B97F4A7C15);
+	return stamp_of(tag, ticket) | 1;
 }
 
-/* The sizes are constants where this is inlined. */
-static pg_attribute_always_inline CacheAnswer
-find_entry(const CacheKey *key, const uint64 *ids, int ways, const void *entries, Size size, uint64 tag,
-		   void *result, CacheTicket *ticket)
+CacheAnswer
+cmblock_cache_check_stamp(const CacheKey *key, uint64 tag, uint64 stamp, CacheTicket *ticket)
 {
-	BucketHead *bucket = key->bucket;
-	uint32 version;
-	uint64 id;
-
-	*ticket = take_ticket(bucket);
-	version = pg_atomic_read_u32(&bucket->version);
-	if (WRITERS(ticket->state) > 0 || (version & 1))
+	*ticket = take_ticket(key->state);
+	if (WRITERS(ticket->state) > 0)
 		return CACHE_BUSY;
-	id = key->id ^ stamp_of(tag, ticket);
-	pg_read_barrier();
-	for (int i = 0; i < ways; i++)
-	{
-		if (ids[i] != id)
-			continue;
-		memcpy(result, (const char *) entries + i * size, size);
-		pg_read_barrier();
-		/* If it has stayed the same, id and entry belong together. */
-		return pg_atomic_read_u32(&bucket->version) == version ? CACHE_HIT : CACHE_BUSY;
-	}
-	return CACHE_MISS;
+	return cmblock_cache_stamp(tag, ticket) == stamp ? CACHE_HIT : CACHE_MISS;
+}
+
+/* The lowest bits are the same under all stamps: by them a process that writes finds what its entry replaces. */
+#define SAME_UNDER_ALL_STAMPS UINT64CONST(0xffff)
+
+static inline uint64
+id_under(const CacheKey *key, uint64 stamp)
+{
+	return key->id ^ (stamp & ~SAME_UNDER_ALL_STAMPS);
+}
+
+/*
+ * The sum by which words of different entries are told from words of one. Each has a factor of its own, so that two
+ * differences do not cancel out.
+ */
+static inline uint64
+sum_of(const uint64 *word, uint32 words)
+{
+	uint64 sum = 0;
+
+	for (uint32 i = 0; i < words; i++)
+		sum += (word[i] ^ word[i] >> 32) * (GENERATION_FACTOR + 2 * i);
+	return sum;
+}
+
+/* What an entry is: its words but the first are copied. */
+static inline uint64
+read_entry(pg_atomic_uint64 *entry, uint64 *word, uint32 words)
+{
+	uint64 id = pg_atomic_read_u64(&entry[0]);
+
+	for (uint32 i = 1; i < words; i++)
+		word[i - 1] = pg_atomic_read_u64(&entry[i]);
+	return id ^ sum_of(word, words - 1);
+}
+
+static inline pg_atomic_uint64 *
+way(const CacheKey *key, int i, uint32 words)
+{
+	return key->bucket + (key->start + i) % WAYS * words;
+}
+
+/* `words` is a constant where this is inlined. */
+static pg_attribute_always_inline bool
+find_entry(const CacheKey *key, uint64 id, uint64 *word, uint32 words)
+{
+	for (int i = 0; i < WAYS; i++)
+		if (read_entry(way(key, i, words), word, words) == id)
+			return true;
+	return false;
+}
+
+static pg_attribute_always_inline CacheAnswer
+find_row(const CacheKey *key, uint64 tag, void *row, uint32 words, CacheTicket *ticket)
+{
+	uint64 word[CERTIFICATE_WORDS];
+
+	*ticket = take_ticket(key->state);
+	if (WRITERS(ticket->state) > 0)
+		return CACHE_BUSY;
+	if (!find_entry(key, id_under(key, stamp_of(tag, ticket)), word, words))
+		return CACHE_MISS;
+	memcpy(row, word, (words - 1) * sizeof(uint64));
+	return CACHE_HIT;
 }
 
 CacheAnswer
 cmblock_cache_find_client(const CacheKey *key, uint64 tag, CachedClient *client, CacheTicket *ticket)
 {
-	const ClientBucket *bucket = key->bucket;
-
-	return find_entry(key, bucket->id, CLIENT_WAYS, bucket->entry, sizeof(CachedClient), tag, client, ticket);
-}
-
-static const unsigned char *
-sha256_end(const unsigned char *sha256)
-{
-	return sha256 + SHA256_OCTETS - sizeof(((CachedCertificate *) NULL)->sha256_end);
+	return find_row(key, tag, client, CLIENT_WORDS, ticket);
 }
 
 CacheAnswer
-cmblock_cache_find_certificate(const CacheKey *key, const unsigned char *sha256, uint64 tag,
-							   CachedCertificate *certificate, CacheTicket *ticket)
+cmblock_cache_find_certificate(const CacheKey *key, uint64 tag, CachedCertificate *certificate,
+							   CacheTicket *ticket)
 {
-	const CertificateBucket *bucket = key->bucket;
-	CacheAnswer answer = find_entry(key, bucket->id, CERTIFICATE_WAYS, bucket->entry,
-									sizeof(CachedCertificate), tag, certificate, ticket);
-
-	if (answer == CACHE_HIT &&
-		memcmp(certificate->sha256_end, sha256_end(sha256), sizeof(certificate->sha256_end)) != 0)
-		return CACHE_MISS;
-	return answer;
+	return find_row(key, tag, certificate, CERTIFICATE_WORDS, ticket);
 }
 
-/* The place for an entry: its own, one that is free, or else each in its turn. */
-static int
-choose(BucketHead *bucket, uint64 *ids, int ways, uint64 id, uint32 generation)
-{
-	uint32 place;
+/* ---------- putting in ---------- */
 
-	/* What was put in under another generation counts no more. */
-	if (bucket->filled >> FILLED_PLACE_BITS != generation)
+/* A sample of buckets says whether almost half of all places are taken. */
+#define SAMPLE 64
+
+static bool
+is_crowded(TableKind kind, uint32 buckets)
+{
+	uint32 words = words_of(kind);
+	int taken = 0;
+
+	for (int i = 0; i < SAMPLE; i++)
 	{
-		memset(ids, 0, ways * sizeof(*ids));
-		bucket->filled = generation << FILLED_PLACE_BITS;
+		pg_atomic_uint64 *bucket = tables[kind].word + (Size) buckets * i / SAMPLE * WAYS * words;
+
+		for (int w = 0; w < WAYS; w++)
+			taken += pg_atomic_read_u64(&bucket[w * words]) != 0;
 	}
-	for (int i = 0; i < ways; i++)
-		if (ids[i] == id || ids[i] == 0)
-			return i;
-	place = FILLED_PLACE(bucket->filled);
-	bucket->filled = (generation << FILLED_PLACE_BITS) | ((place + 1) % ways);
-	return place;
+	return taken * 100 >= SAMPLE * WAYS * 45;
+}
+
+/* All places change, so what is there would be in the way. Who is reading it finds it or does not. */
+static void
+grow(TableKind kind, uint32 buckets)
+{
+	Size words = (Size) buckets * WAYS * words_of(kind);
+
+	for (Size i = 0; i < words; i++)
+		pg_atomic_write_u64(&tables[kind].word[i], 0);
+	pg_write_barrier();
+	pg_atomic_write_u32(&cache->buckets[kind],
+						buckets > tables[kind].most / 2 ? tables[kind].most : buckets * 2);
+}
+
+/* Places get scarce by chance as well, so it is looked at from time to time only. */
+static void
+note_eviction(TableKind kind)
+{
+	Pressure *pressure = &cache->pressure[kind];
+	uint32 buckets = pg_atomic_read_u32(&cache->buckets[kind]);
+	uint32 idle = 0;
+
+	if (buckets == tables[kind].most ||
+		pg_atomic_fetch_add_u32(&pressure->in.evictions, 1) < Max(buckets / 4, 16) ||
+		!pg_atomic_compare_exchange_u32(&pressure->in.growing, &idle, 1))
+		return;
+	pg_atomic_write_u32(&pressure->in.evictions, 0);
+	/* Another may have been faster. */
+	if (pg_atomic_read_u32(&cache->buckets[kind]) == buckets && is_crowded(kind, buckets))
+		grow(kind, buckets);
+	pg_memory_barrier();
+	pg_atomic_write_u32(&pressure->in.growing, 0);
+}
+
+/* The place for an entry: that of the same row, one that is free, or any. */
+static pg_atomic_uint64 *
+choose(const CacheKey *key, uint64 id, TableKind kind)
+{
+	static uint32 turn = 0;
+	uint32 words = words_of(kind);
+	pg_atomic_uint64 *free = NULL;
+
+	for (int i = 0; i < WAYS; i++)
+	{
+		pg_atomic_uint64 *entry = way(key, i, words);
+		uint64 word[CERTIFICATE_WORDS];
+
+		if (pg_atomic_read_u64(entry) == 0)
+			free = free ? free : entry;
+		else if (((read_entry(entry, word, words) ^ id) & SAME_UNDER_ALL_STAMPS) == 0)
+			return entry;
+	}
+	if (free)
+		return free;
+	note_eviction(kind);
+	return way(key, turn++ % WAYS, words);
 }
 
 static void
-put_entry(const CacheKey *key, uint64 *ids, int ways, void *entries, const void *entry, Size size, uint64 tag,
-		  const CacheTicket *ticket)
+put_entry(const CacheKey *key, uint64 id, const uint64 *word, TableKind kind)
 {
-	BucketHead *bucket = key->bucket;
-	uint64 id = key->id ^ stamp_of(tag, ticket);
-	uint32 version = pg_atomic_read_u32(&bucket->version);
+	pg_atomic_uint64 *entry = choose(key, id, kind);
+	uint32 words = words_of(kind);
+
+	pg_atomic_write_u64(&entry[0], id ^ sum_of(word, words - 1));
+	for (uint32 i = 1; i < words; i++)
+		pg_atomic_write_u64(&entry[i], word[i - 1]);
+}
+
+/*
+ * If a writer comes after the look at the state, the entry does not count: nobody uses it while the writer is there, and
+ * afterwards the generation is another.
+ */
+static void
+put_row(const CacheKey *key, const void *row, uint64 tag, const CacheTicket *ticket, TableKind kind)
+{
+	uint64 word[CERTIFICATE_WORDS];
 
 	Assert(WRITERS(ticket->state) == 0);
-	if ((version & 1) || !pg_atomic_compare_exchange_u32(&bucket->version, &version, version + 1))
+	pg_memory_barrier();
+	if (pg_atomic_read_u64(ticket->word) != ticket->state)
 		return;
-	/*
-	 * The exchange is a full barrier. If a writer comes after this look, the entry does not count: nobody uses the
-	 * bucket while the writer is there, and afterwards its generation is another.
-	 */
-	if (pg_atomic_read_u64(&bucket->state) == ticket->state)
-	{
-		uint32 generation = (uint32) GENERATION(ticket->state) & (PG_UINT32_MAX >> FILLED_PLACE_BITS);
-		int place = choose(bucket, ids, ways, id, generation);
-
-		ids[place] = id;
-		memcpy((char *) entries + place * size, entry, size);
-	}
-	pg_write_barrier();
-	pg_atomic_write_u32(&bucket->version, version + 2);
+	memcpy(word, row, (words_of(kind) - 1) * sizeof(uint64));
+	put_entry(key, id_under(key, stamp_of(tag, ticket)), word, kind);
 }
 
 void
 cmblock_cache_put_client(const CacheKey *key, const CachedClient *client, uint64 tag,
 						 const CacheTicket *ticket)
 {
-	ClientBucket *bucket = key->bucket;
-
-	put_entry(key, bucket->id, CLIENT_WAYS, bucket->entry, client, sizeof(CachedClient), tag, ticket);
+	put_row(key, client, tag, ticket, TABLE_CLIENT);
 }
 
 void
-cmblock_cache_put_certificate(const CacheKey *key, const unsigned char *sha256,
-							  CachedCertificate *certificate, uint64 tag, const CacheTicket *ticket)
+cmblock_cache_put_certificate(const CacheKey *key, const CachedCertificate *certificate, uint64 tag,
+							  const CacheTicket *ticket)
 {
-	CertificateBucket *bucket = key->bucket;
+	put_row(key, certificate, tag, ticket, TABLE_CERTIFICATE);
+}
 
-	memcpy(certificate->sha256_end, sha256_end(sha256), sizeof(certificate->sha256_end));
-	put_entry(key, bucket->id, CERTIFICATE_WAYS, bucket->entry, certificate, sizeof(CachedCertificate), tag,
-			  ticket);
+/* ---------- memos ---------- */
+
+static CacheKey
+memo_key(const unsigned char *sha256, uint64 list)
+{
+	unsigned char both[SHA256_OCTETS + sizeof(list)];
+
+	memcpy(both, sha256, SHA256_OCTETS);
+	memcpy(both + SHA256_OCTETS, &list, sizeof(list));
+	return make_key(both, sizeof(both), TABLE_MEMO);
+}
+
+uint32
+cmblock_cache_find_memo(const unsigned char *sha256, uint64 list)
+{
+	CacheKey key = memo_key(sha256, list);
+	uint64 memo;
+
+	return find_entry(&key, key.id, &memo, CLIENT_WORDS) ? (uint32) memo : 0;
+}
+
+void
+cmblock_cache_put_memo(const unsigned char *sha256, uint64 list, uint32 memo)
+{
+	CacheKey key = memo_key(sha256, list);
+	uint64 word = memo;
+
+	put_entry(&key, key.id, &word, TABLE_MEMO);
 }
 
 /* ---------- hardware ids of blocked clients ---------- */
@@ -549,20 +706,20 @@ cmblock_cache_set_hardware_tag(uint64 tag)
 
 /* ---------- writing ---------- */
 
-/* The buckets that this transaction touched; beyond this many its database is marked as a whole. */
-#define MAX_TOUCHED 65536
+/* The states that this transaction touched; beyond this many its database is marked as a whole. */
+#define MAX_TOUCHED (STATES / 2)
 
 typedef struct Touched
 {
-	BucketHead *bucket;
+	pg_atomic_uint64 *state;
 	char status;
 } Touched;
 
 #define SH_PREFIX touched
 #define SH_ELEMENT_TYPE Touched
-#define SH_KEY_TYPE BucketHead *
-#define SH_KEY bucket
-#define SH_HASH_KEY(table, key) ((uint32) (((uintptr_t) (key) >> 6) * UINT64CONST(0x9E3779B97F4A7C15) >> 32))
+#define SH_KEY_TYPE pg_atomic_uint64 *
+#define SH_KEY state
+#define SH_HASH_KEY(table, key) ((uint32) (((uintptr_t) (key) >> 3) * UINT64CONST(0x9E3779B97F4A7C15) >> 32))
 #define SH_EQUAL(table, a, b) ((a) == (b))
 #define SH_SCOPE static inline
 #define SH_DECLARE
@@ -575,9 +732,9 @@ static bool preparing = false;
 
 /* The count goes and the generation comes in one step: there is no moment at which neither keeps readers away. */
 static void
-give_back(BucketHead *bucket)
+give_back(pg_atomic_uint64 *state)
 {
-	pg_atomic_fetch_add_u64(&bucket->state, ONE_GENERATION - 1);
+	pg_atomic_fetch_add_u64(state, ONE_GENERATION - 1);
 }
 
 static void
@@ -588,9 +745,9 @@ give_all_back(void)
 
 	touched_start_iterate(touched, &iterator);
 	while ((t = touched_iterate(touched, &iterator)) != NULL)
-		give_back(t->bucket);
+		give_back(t->state);
 	if (flooded)
-		give_back((BucketHead *) domain());
+		give_back(&domain()->in.state);
 	touched = NULL;
 	flooded = false;
 }
@@ -637,7 +794,7 @@ watch_transaction(void)
 }
 
 static void
-touch(BucketHead *bucket)
+touch(pg_atomic_uint64 *state)
 {
 	bool found;
 
@@ -650,23 +807,23 @@ touch(BucketHead *bucket)
 		pg_atomic_fetch_add_u64(&domain()->in.state, 1);
 		return;
 	}
-	touched_insert(touched, bucket, &found);
+	touched_insert(touched, state, &found);
 	if (!found)
-		pg_atomic_fetch_add_u64(&bucket->state, 1);
+		pg_atomic_fetch_add_u64(state, 1);
 }
 
 void
 cmblock_cache_touch_client(const Smsid *smsid)
 {
 	if (cache)
-		touch(client_key(smsid).bucket);
+		touch(make_key(smsid->octet, SMSID_OCTETS, TABLE_CLIENT).state);
 }
 
 void
 cmblock_cache_touch_certificate(const unsigned char *sha256)
 {
 	if (cache)
-		touch(certificate_key(sha256).bucket);
+		touch(make_key(sha256, SHA256_OCTETS, TABLE_CERTIFICATE).state);
 }
 
 uint32

@@ -10,6 +10,7 @@
 #include "postgres.h"
 
 #include "datatype/timestamp.h"
+#include "port/atomics.h"
 
 #include "types.h"
 
@@ -40,24 +41,26 @@ typedef struct CachedClient
 	SiteCode assigned_site : 24;
 } CachedClient;
 
-/* 64 octets */
+/* 56 octets */
 typedef struct CachedCertificate
 {
-	unsigned char sha256_end[8];
-	Smsid client; /* FACT_HAS_CLIENT */
-	uint64 world; /* the trust list and the CRLs by which it was judged */
+	/* The client that it is of, if FACT_HAS_CLIENT, and what is known of that client under its own stamp; 0: nothing */
+	Smsid client;
+	CachedClient owner;
+	uint64 owner_stamp;
 	/* The times, both included, for which what the flags say of validity, chain and revocation is the same. */
 	TimestampTz from;
 	TimestampTz until;
-	uint64 memo_list;
-	uint32 memo; /* what the trust list of `memo_list` said about its signature: see trust.h; 0: nothing */
 	uint32 flags;
+	uint32 unused;
 } CachedCertificate;
 
-/* Where a client or certificate is looked for. */
+/* Where a row is looked for. */
 typedef struct CacheKey
 {
-	void *bucket;
+	pg_atomic_uint64 *state;
+	pg_atomic_uint64 *bucket;
+	uint32 start;
 	uint64 id;
 } CacheKey;
 
@@ -65,13 +68,13 @@ typedef enum CacheAnswer
 {
 	CACHE_HIT,
 	CACHE_MISS, /* the row may be read and put in */
-	CACHE_BUSY  /* somebody is changing the row, or another of its bucket */
+	CACHE_BUSY  /* somebody is changing the row, or another that shares its state */
 } CacheAnswer;
 
-/* A bucket as it was at one moment. */
+/* The state of a row as it was at one moment. */
 typedef struct CacheTicket
 {
-	void *bucket;
+	pg_atomic_uint64 *word;
 	uint64 state;
 } CacheTicket;
 
@@ -87,10 +90,10 @@ extern bool cmblock_cache_exists(void);
 extern bool cmblock_cache_begin(uint64 *tag, CacheTicket *ticket);
 
 /*
- * The place of a row. What is there begins to come from memory at once: it takes as long as all the rest of a decision, so
- * this is best called long before the result is needed.
+ * Where a row is. What is there can come from memory at once, if that is asked for: it takes as long as all the rest of
+ * a decision, so this is best called long before the result is needed.
  */
-extern CacheKey cmblock_cache_client_key(const Smsid *smsid);
+extern CacheKey cmblock_cache_client_key(const Smsid *smsid, bool fetch);
 extern CacheKey cmblock_cache_certificate_key(const unsigned char *sha256);
 
 /*
@@ -99,22 +102,33 @@ extern CacheKey cmblock_cache_certificate_key(const unsigned char *sha256);
  */
 extern CacheAnswer cmblock_cache_find_client(const CacheKey *key, uint64 tag, CachedClient *client,
 											 CacheTicket *ticket);
-extern CacheAnswer cmblock_cache_find_certificate(const CacheKey *key, const unsigned char *sha256,
-												  uint64 tag, CachedCertificate *certificate,
-												  CacheTicket *ticket);
+extern CacheAnswer cmblock_cache_find_certificate(const CacheKey *key, uint64 tag,
+												  CachedCertificate *certificate, CacheTicket *ticket);
 
 /* Puts a row in that was read after its ticket was taken; does nothing if somebody began to change it since. */
 extern void cmblock_cache_put_client(const CacheKey *key, const CachedClient *client, uint64 tag,
 									 const CacheTicket *ticket);
-extern void cmblock_cache_put_certificate(const CacheKey *key, const unsigned char *sha256,
-										  CachedCertificate *certificate, uint64 tag,
-										  const CacheTicket *ticket);
+extern void cmblock_cache_put_certificate(const CacheKey *key, const CachedCertificate *certificate,
+										  uint64 tag, const CacheTicket *ticket);
+
+/* The stamp of what is read under this tag with this ticket. Never 0. */
+extern uint64 cmblock_cache_stamp(uint64 tag, const CacheTicket *ticket);
+
+/* Does what was read under this stamp still hold? Takes a ticket, too. */
+extern CacheAnswer cmblock_cache_check_stamp(const CacheKey *key, uint64 tag, uint64 stamp,
+											 CacheTicket *ticket);
 
 /*
  * Has nobody changed or begun to change any of these rows since their tickets were taken? Then all that was read with
  * them was true at once.
  */
 extern bool cmblock_cache_is_unchanged(const CacheTicket *tickets, int count);
+
+/* ---------- what does not depend on rows ---------- */
+
+/* A number about a certificate under a trust list, which goes by a hash; 0: none is known. */
+extern uint32 cmblock_cache_find_memo(const unsigned char *sha256, uint64 list);
+extern void cmblock_cache_put_memo(const unsigned char *sha256, uint64 list, uint32 memo);
 
 /* ---------- hardware ids of blocked clients ---------- */
 

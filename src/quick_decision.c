@@ -60,15 +60,17 @@ typedef struct Question
 	uint32 reasons; /* to refuse: a bit for each Reason */
 	bool warned;
 
-	CachedClient claimed;
+	CachedClient claimed; /* if it is not the client that the certificate is of */
 	CacheKey claimed_key;
-	CachedClient owner;
-	const CachedClient *requester; /* one of them, or NULL */
+	const CachedClient *requester; /* that, or the certificate's, or NULL */
 	const Smsid *requester_id;
 
 	bool has_certificate;
 	CachedCertificate certificate;
 	CacheKey certificate_key;
+	uint64 certificate_tag;
+	const CacheTicket *certificate_ticket;
+	bool certificate_is_new; /* to be put in */
 	unsigned char sha256[SHA256_OCTETS];
 } Question;
 
@@ -123,14 +125,8 @@ find_client(Question *q, const Smsid *smsid, const CacheKey *key, CachedClient *
 	return true;
 }
 
-/* What certificates are judged by, besides the time: hashes of it. */
-typedef struct World
-{
-	uint64 trust_list;
-	uint64 all;
-} World;
-
-static World
+/* What certificates are judged by, besides the time: a hash of it. */
+static uint64
 current_world(void)
 {
 	static struct
@@ -139,18 +135,17 @@ current_world(void)
 		unsigned char crls[SHA256_OCTETS];
 		uint64 allow_sha1;
 	} known;
-	static World world = {0};
+	static uint64 world = 0;
 	const TrustList *list = cmblock_trust_list();
 	const CrlSet *set = cmblock_crl_set();
 
-	if (world.all == 0 || memcmp(known.trust_list, list->digest, SHA256_OCTETS) != 0 ||
+	if (world == 0 || memcmp(known.trust_list, list->digest, SHA256_OCTETS) != 0 ||
 		memcmp(known.crls, set->digest, SHA256_OCTETS) != 0 || known.allow_sha1 != cmblock_allow_sha1)
 	{
 		memcpy(known.trust_list, list->digest, SHA256_OCTETS);
 		memcpy(known.crls, set->digest, SHA256_OCTETS);
 		known.allow_sha1 = cmblock_allow_sha1;
-		world.trust_list = cmblock_cache_hash(known.trust_list, sizeof(known.trust_list));
-		world.all = cmblock_cache_hash(&known, sizeof(known));
+		world = cmblock_cache_hash(&known, sizeof(known));
 	}
 	return world;
 }
@@ -205,26 +200,26 @@ judge_certificate(const CertificateRecord *row, Snapshot snapshot, TimestampTz a
 	return true;
 }
 
+/* Like find_client, but what was read is put in later, when its client is known as well. */
 static bool
 find_certificate(Question *q)
 {
-	const unsigned char *sha256 = q->sha256;
 	CacheTicket *ticket = &q->ticket[q->tickets++];
 	CachedCertificate *c = &q->certificate;
 	TimestampTz at = q->request->at;
-	World world = current_world();
+	uint64 world = current_world();
 	Snapshot snapshot;
 	CertificateRecord row;
 	bool found;
 
-	switch (cmblock_cache_find_certificate(&q->certificate_key, sha256, q->tag, c, ticket))
+	q->certificate_tag = q->tag + world;
+	q->certificate_ticket = ticket;
+	q->certificate_is_new = false;
+	switch (cmblock_cache_find_certificate(&q->certificate_key, q->certificate_tag, c, ticket))
 	{
 		case CACHE_HIT:
-			if (c->world == world.all && at >= c->from && at <= c->until)
+			if (at >= c->from && at <= c->until)
 				return true;
-			/* A new CRL, for instance: the signature is still the same. */
-			if (c->memo_list == world.trust_list)
-				cmblock_trust_recall(sha256, c->memo);
 			break;
 		case CACHE_BUSY:
 			return false;
@@ -235,15 +230,12 @@ find_certificate(Question *q)
 		return false;
 	memset(c, 0, sizeof(*c));
 	snapshot = RegisterSnapshot(cmblock_newest_snapshot());
-	found = cmblock_find_certificate(snapshot, sha256, SHA256_OCTETS, &row, NULL) > 0 &&
+	found = cmblock_find_certificate(snapshot, q->sha256, SHA256_OCTETS, &row, NULL) > 0 &&
 			judge_certificate(&row, snapshot, at, c);
 	UnregisterSnapshot(snapshot);
 	/* Trust list or CRLs may have become others on the way, and nobody can tell which of them judged. */
-	if (!found || current_world().all != world.all)
+	if (!found || current_world() != world)
 		return false;
-	c->world = world.all;
-	c->memo = cmblock_trust_memo(sha256);
-	c->memo_list = world.trust_list;
 	c->client = row.client;
 	c->flags |= (uint32) row.type << FACT_TYPE_SHIFT;
 	if (row.has_client)
@@ -257,8 +249,33 @@ find_certificate(Question *q)
 		c->flags |= FACT_REVOKED;
 	if (row.self_signed)
 		c->flags |= FACT_SELF_SIGNED;
-	cmblock_cache_put_certificate(&q->certificate_key, sha256, c, q->tag, ticket);
+	q->certificate_is_new = true;
 	counters.reads++;
+	return true;
+}
+
+/* The client that the certificate is of: kept with it, or else looked for, and kept with it from then on. */
+static bool
+find_owner(Question *q)
+{
+	CachedCertificate *c = &q->certificate;
+	CacheKey key = cmblock_cache_client_key(&c->client, false);
+	CacheTicket *ticket = &q->ticket[q->tickets++];
+
+	switch (cmblock_cache_check_stamp(&key, q->tag, c->owner_stamp, ticket))
+	{
+		case CACHE_HIT:
+			return true;
+		case CACHE_BUSY:
+			return false;
+		case CACHE_MISS:
+			break;
+	}
+	q->tickets--;
+	if (!find_client(q, &c->client, &key, &c->owner))
+		return false;
+	c->owner_stamp = cmblock_cache_stamp(q->tag, ticket);
+	q->certificate_is_new = true;
 	return true;
 }
 
@@ -316,35 +333,28 @@ judge_requester(Question *q, const Smsid *smsid, const CachedClient *client)
 }
 
 static bool
-judge_owner(Question *q)
-{
-	const Smsid *owner = &q->certificate.client;
-	CacheKey key = cmblock_cache_client_key(owner);
-
-	return find_client(q, owner, &key, &q->owner) && judge_requester(q, owner, &q->owner);
-}
-
-static bool
 judge_parties(Question *q)
 {
 	const Smsid *claimed = q->request->client;
-	const CachedCertificate *c = &q->certificate;
+	CachedCertificate *c = &q->certificate;
+	bool has_owner = q->has_certificate && (c->flags & FACT_HAS_CLIENT);
 
-	if (claimed &&
-		(!find_client(q, claimed, &q->claimed_key, &q->claimed) || !judge_requester(q, claimed, &q->claimed)))
-		return false;
-	if (!q->has_certificate)
-		return claimed != NULL;
-	if (c->flags & FACT_HAS_CLIENT)
+	if (!claimed && !has_owner)
+		return q->has_certificate;
+	if (has_owner && (!claimed || memcmp(claimed, &c->client, SMSID_OCTETS) == 0))
 	{
-		if (claimed)
-			refuse_if(q, memcmp(claimed, &c->client, SMSID_OCTETS) != 0,
-					  REASON_CERTIFICATE_OF_ANOTHER_CLIENT);
-		else if (!judge_owner(q))
+		if (!find_owner(q) || !judge_requester(q, &c->client, &c->owner))
 			return false;
 	}
-	if (type_of(c) == CERTIFICATE_ISV_PROXY && claimed)
-		refuse_if(q, !(q->claimed.flags & FACT_ISV_PROXIED), REASON_CERTIFICATE_OF_ANOTHER_CLIENT);
+	else
+	{
+		refuse_if(q, has_owner, REASON_CERTIFICATE_OF_ANOTHER_CLIENT);
+		if (!find_client(q, claimed, &q->claimed_key, &q->claimed) ||
+			!judge_requester(q, claimed, &q->claimed))
+			return false;
+	}
+	if (claimed && q->has_certificate && type_of(c) == CERTIFICATE_ISV_PROXY)
+		refuse_if(q, !(q->requester->flags & FACT_ISV_PROXIED), REASON_CERTIFICATE_OF_ANOTHER_CLIENT);
 	return true;
 }
 
@@ -432,8 +442,6 @@ prepare(Question *q, const AccessRequest *request)
 {
 	if (request->kind == REQUEST_REGISTRATION || !cmblock_cache_exists())
 		return false;
-	if (request->client)
-		q->claimed_key = cmblock_cache_client_key(request->client);
 	q->has_certificate = request->has_certificate;
 	if (q->has_certificate)
 	{
@@ -441,6 +449,9 @@ prepare(Question *q, const AccessRequest *request)
 			return false;
 		q->certificate_key = cmblock_cache_certificate_key(q->sha256);
 	}
+	/* What is known of a certificate's client is usually kept with it. */
+	if (request->client)
+		q->claimed_key = cmblock_cache_client_key(request->client, !q->has_certificate);
 	q->request = request;
 	q->reasons = 0;
 	q->warned = false;
@@ -483,7 +494,12 @@ answer(const AccessRequest *request, Wordiness words, AccessDecision *decision, 
 	if (!judge_parties(&q))
 		return false;
 	if (q.has_certificate)
+	{
+		if (q.certificate_is_new)
+			cmblock_cache_put_certificate(&q.certificate_key, &q.certificate, q.certificate_tag,
+										  q.certificate_ticket);
 		step_certificate(&q);
+	}
 	if (!step_hardware(&q, words, coverage_tag) || (q.warned && words != WORDS_NONE))
 		return false;
 	if (!cmblock_cache_is_unchanged(q.ticket, q.tickets) || !cmblock_coverage_holds())

@@ -23,7 +23,6 @@
 #include "access/relation.h"
 #include "access/table.h"
 #include "access/tableam.h"
-#include "access/xlog.h"
 #include "miscadmin.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
@@ -359,27 +358,25 @@ leaf_table(void)
 	return known_leaves;
 }
 
-/* The usual case: nothing is wrong, and one CA signed it. The number is that CA's place, which its list's digest fixes. */
-uint32
-cmblock_trust_memo(const unsigned char *sha256)
+/*
+ * That a CA's key verified a signature is true for good, whatever becomes of the rows, so what was found out is kept in
+ * shared memory for all sessions, also on a standby: in the usual case, that nothing is wrong and one CA signed it. The number
+ * is that CA's place in the list, which the list's digest fixes; no number, 0, is for all other cases.
+ */
+static uint64
+list_hash(const TrustList *list)
 {
-	const KnownLeaf *entry = known_leaves ? hash_search(known_leaves, sha256, HASH_FIND, NULL) : NULL;
-	int place;
-
-	if (!entry || entry->flaw != TRUST_OK || !entry->for_clients || entry->excluded_by ||
-		!bms_get_singleton_member(entry->issuers, &place))
-		return 0;
-	return (uint32) place + 1;
+	return cmblock_cache_hash(list->digest, sizeof(list->digest));
 }
 
-/* Into the list that was read last, as its caller means: to look for a newer one here would mix two lists. */
-void
-cmblock_trust_recall(const unsigned char *sha256, uint32 memo)
+static void
+recall(const TrustList *list, const unsigned char *sha256)
 {
 	KnownLeaf found = {.flaw = TRUST_OK, .for_clients = true};
+	uint32 memo = cmblock_cache_exists() ? cmblock_cache_find_memo(sha256, list_hash(list)) : 0;
 	MemoryContext caller;
 
-	if (memo == 0 || memo > current.count || hash_search(leaf_table(), sha256, HASH_FIND, NULL) != NULL)
+	if (memo == 0 || memo > list->count)
 		return;
 	caller = MemoryContextSwitchTo(leaf_context);
 	memcpy(found.sha256, sha256, SHA256_OCTETS);
@@ -388,55 +385,14 @@ cmblock_trust_recall(const unsigned char *sha256, uint32 memo)
 	MemoryContextSwitchTo(caller);
 }
 
-/*
- * On a standby no judgement is kept in the cache of decisions. But that a CA's key verified a signature is true for good, whatever
- * becomes of the rows, so what was found out is kept there under a tag of its own. The key is the digest of what was
- * verified, and the list goes by its digest.
- */
-#define MEMO_TAG UINT64CONST(0x7369676E61747572)
-
-static uint64
-list_hash(const TrustList *list)
-{
-	return cmblock_cache_hash(list->digest, sizeof(list->digest));
-}
-
-static bool
-memos_are_shared(void)
-{
-	return cmblock_cache_exists() && RecoveryInProgress();
-}
-
 static void
-recall_shared(const TrustList *list, const unsigned char *sha256)
+share(const TrustList *list, const KnownLeaf *leaf)
 {
-	CachedCertificate kept;
-	CacheTicket ticket;
-	CacheKey key;
+	int place;
 
-	if (!memos_are_shared())
-		return;
-	key = cmblock_cache_certificate_key(sha256);
-	if (cmblock_cache_find_certificate(&key, sha256, MEMO_TAG, &kept, &ticket) == CACHE_HIT &&
-		kept.memo_list == list_hash(list))
-		cmblock_trust_recall(sha256, kept.memo);
-}
-
-static void
-share_memo(const TrustList *list, const unsigned char *sha256)
-{
-	CachedCertificate keep = {.memo = cmblock_trust_memo(sha256)};
-	CachedCertificate kept;
-	CacheTicket ticket;
-	CacheKey key;
-
-	if (!memos_are_shared() || keep.memo == 0)
-		return;
-	key = cmblock_cache_certificate_key(sha256);
-	if (cmblock_cache_find_certificate(&key, sha256, MEMO_TAG, &kept, &ticket) == CACHE_BUSY)
-		return;
-	keep.memo_list = list_hash(list);
-	cmblock_cache_put_certificate(&key, sha256, &keep, MEMO_TAG, &ticket);
+	if (cmblock_cache_exists() && leaf->flaw == TRUST_OK && leaf->for_clients && !leaf->excluded_by &&
+		bms_get_singleton_member(leaf->issuers, &place))
+		cmblock_cache_put_memo(leaf->sha256, list_hash(list), (uint32) place + 1);
 }
 
 /* The certificate's entry, made on first sight; NULL when it cannot be read. */
@@ -452,7 +408,7 @@ know_leaf(const TrustList *list, const Leaf *leaf)
 	entry = hash_search(leaf_table(), leaf->sha256, HASH_FIND, NULL);
 	if (entry)
 		return entry;
-	recall_shared(list, leaf->sha256);
+	recall(list, leaf->sha256);
 	entry = hash_search(leaf_table(), leaf->sha256, HASH_FIND, NULL);
 	if (entry)
 		return entry;
@@ -475,7 +431,7 @@ know_leaf(const TrustList *list, const Leaf *leaf)
 	entry = hash_search(known_leaves, leaf->sha256, HASH_ENTER, NULL);
 	*entry = found;
 	MemoryContextSwitchTo(caller);
-	share_memo(list, leaf->sha256);
+	share(list, entry);
 	return entry;
 }
 

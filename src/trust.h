@@ -152,13 +152,6 @@ extern TrustResult cmblock_trust(const Leaf *leaf, TimestampTz at, TrustChain *c
 extern TrustResult cmblock_trust_any_use(const Leaf *leaf, TimestampTz at, TrustChain *chain);
 
 /*
- * What was found out about the certificate's signature, as a number that can be kept and counts wherever the list has the same
- * digest; 0 where it does not fit into one. Recalled, the certificate needs not be read and verified again.
- */
-extern uint32 cmblock_trust_memo(const unsigned char *sha256);
-extern void cmblock_trust_recall(const unsigned char *sha256, uint32 memo);
-
-/*
  * The CAs above an authority of the list, up to this anchor; the chain is empty for the anchor itself. False when there is
  * no such path at that time.
  */
