@@ -5,17 +5,25 @@
 #   make check-matrix                       the same with every PostgreSQL from 15 to 18 within reach
 #   make check-package                      the Debian package, built and tested in roots of its own
 #   make check-vectors                      the CRLs that nobody here made, with a table of the results
+#   make bench                              all benchmarks side by side with other ways to do it; results in bench/results
 #   make demo                               a hierarchy of four sites shows what the extension does
 #   make report DB=site > report.html       the state of a running site as a web page
 #   make indent                             format the C sources
 
 # These goals must work on a machine that has no PostgreSQL yet, so they do not read the makefiles of PGXS.
 # Their scripts install what is missing and call make again, in a copy of the sources.
-STANDALONE = check check-matrix check-package check-vectors demo report indent
+STANDALONE = bench check check-matrix check-package check-vectors demo report indent
 
 ifneq ($(filter $(STANDALONE),$(MAKECMDGOALS)),)
 
 .PHONY: $(MAKECMDGOALS)
+
+# The table goes to the terminal, the files come as an archive through a pipe of their own.
+bench:
+	@mkdir -p bench/results
+	@{ test/private.sh env SECONDS_EACH=$(SECONDS_EACH) ROUNDS=$(ROUNDS) SIZES="$(SIZES)" \
+		CRL_ENTRIES="$(CRL_ENTRIES)" REPLICATION="$(REPLICATION)" bash bench/bench.sh 3>&1 1>&2 | \
+		tar -C bench/results -x; } 2>&1
 
 # The site system of t/100_site_system is Apache httpd: only its programs, which come without a service that would start.
 # The test is skipped where they cannot be had.
@@ -42,7 +50,7 @@ report:
 	@psql -X -d "$(DB)" -f examples/report/report.sql
 
 indent:
-	clang-format -i $(wildcard src/*.[ch] worker/*.[ch] test/unit/*.[ch] bench/*.[ch] fuzz/*.[ch])
+	clang-format -i $(wildcard src/*.[ch] worker/*.[ch] test/unit/*.[ch] bench/*.[ch] bench/module/*.[ch] fuzz/*.[ch])
 
 # Other goals named beside them are for PGXS: make reads this file a second time for these.
 $(filter-out $(STANDALONE),$(MAKECMDGOALS)):
