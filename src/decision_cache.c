@@ -94,7 +94,9 @@ typedef enum TableKind
 } TableKind;
 
 #define TABLES (TABLE_MEMO + 1)
-#define FIRST_BUCKETS 64
+
+/* A table begins with this part of its size. Memos are worth much and seldom asked for: they never have to be found out again. */
+#define FIRST_PART(kind) ((kind) == TABLE_MEMO ? 1 : 16)
 
 /* Where a table begins, and to what size it may grow: the same in every process. */
 typedef struct Table
@@ -222,7 +224,7 @@ initialize(void)
 	pg_atomic_init_u32(&cache->prepares, 1);
 	for (TableKind kind = 0; kind < TABLES; kind++)
 	{
-		pg_atomic_init_u32(&cache->buckets[kind], Min(FIRST_BUCKETS, tables[kind].most));
+		pg_atomic_init_u32(&cache->buckets[kind], Max(tables[kind].most / FIRST_PART(kind), 1));
 		pg_atomic_init_u32(&cache->pressure[kind].in.evictions, 0);
 		pg_atomic_init_u32(&cache->pressure[kind].in.growing, 0);
 	}
