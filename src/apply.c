@@ -249,6 +249,8 @@ is_wanted(Target *target)
 {
 	Neighbour *neighbour = target->merge_arg;
 
+	if (cmblock_settle_registration(neighbour, target->codec.table, target->sent, target->local))
+		return true;
 	if (!is_newer(target))
 		return cmblock_take_late_block(neighbour, target->codec.table, target->sent, target->local);
 	cmblock_meet_seizure(neighbour, target->codec.table, target->sent, target->local);

@@ -13,6 +13,11 @@
  * history says, a block in such a row is a late block: the central site writes it into its row, with a version as for a seizure, and the
  * new owner takes it over. Whoever lies about it can add blocks to clients that were its own, and nothing else.
  *
+ * While two primary sites cannot hear of each other, both may register the same client. The central site keeps what came first, and tells
+ * both in the same way: the first stays the owner, the other one learns that it is not. Two registrations are told apart from a lie about
+ * another site's row by their times. Nothing of the second counts, not even a block: else each site could block everybody's clients. The event at the
+ * central site says if it was blocked.
+ *
  * The same way brings the owner's own row ahead of one that the central site wrote without knowing the last state: contents stay the
  * owner's, a block of either side stays.
  */
@@ -246,7 +251,7 @@ lose(Neighbour *neighbour, BatchTable table, TupleTableSlot *sent, TupleTableSlo
 {
 	if (can_be_blocked(table, sent) && cmblock_keep_unsent_block(neighbour, sent, local))
 		note(table, sent, ACTION_CONFLICT,
-			 "seized; the block that was made here meanwhile goes on to the new site");
+			 "taken from this site by the central site; the block made here meanwhile was passed on");
 	else
 		note(table, sent, ACTION_SEIZED, "learned from the central site");
 }
@@ -304,5 +309,32 @@ cmblock_take_late_block(Neighbour *neighbour, BatchTable table, TupleTableSlot *
 	note(table, sent, ACTION_CONFLICT,
 		 psprintf("blocked by site %s, which did not know yet that it was seized",
 				  cmblock_site_code_string(neighbour->code)));
+	return true;
+}
+
+/* ---------- registered at two sites ---------- */
+
+bool
+cmblock_settle_registration(Neighbour *neighbour, BatchTable table, TupleTableSlot *sent,
+							TupleTableSlot *local)
+{
+	bool blocked;
+	int64 highest;
+
+	if (neighbour->is_parent || table == BATCH_SITE || neighbour->here.is_restored ||
+		site(local, "assigned_site") == neighbour->code || site(sent, "assigned_site") != neighbour->code ||
+		site(sent, "origin_site") != neighbour->code ||
+		DatumGetTimestampTz(cmblock_slot_value(sent, "registered_at")) ==
+			DatumGetTimestampTz(cmblock_slot_value(local, "registered_at")))
+		return false;
+	highest = Max(version(sent), version(local));
+	if (!cmblock_version_has_room(highest))
+		return false;
+	blocked = flag(sent, "blocked");
+	cmblock_become_local(sent, local, false, cmblock_seizure_version(highest), neighbour->here.code);
+	neighbour->merged = true;
+	note(table, sent, ACTION_CONFLICT,
+		 psprintf("registered at site %s as well, which learns that it is not its own%s",
+				  cmblock_site_code_string(neighbour->code), blocked ? "; blocked there" : ""));
 	return true;
 }

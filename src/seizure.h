@@ -26,6 +26,13 @@ extern bool cmblock_take_late_block(Neighbour *neighbour, BatchTable table, Tupl
 									TupleTableSlot *local);
 
 /*
+ * A row came that a child has as its own, and this site as another's. If both registered it without knowing of each other, makes the
+ * row that tells them whose it is, in place, marks it as merged and returns true. Inside SPI.
+ */
+extern bool cmblock_settle_registration(Neighbour *neighbour, BatchTable table, TupleTableSlot *sent,
+										TupleTableSlot *local);
+
+/*
  * The row here is going to be replaced by the parent's. If this site blocked it and the parent has not had that, puts the block into
  * `sent`, as written by this site, and returns true. Inside SPI.
  */

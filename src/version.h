@@ -35,6 +35,13 @@ cmblock_seizure_version(int64 version)
 	return Max(version + SEIZURE_STEP, cmblock_version_of_now());
 }
 
+/* Can the central site outbid this version, and go on doing so? What a child causes it to write must not use up the room. */
+static inline bool
+cmblock_version_has_room(int64 version)
+{
+	return version < cmblock_version_of_now() + VERSION_SLACK_SECONDS / 24 * SEIZURE_STEP;
+}
+
 static inline bool
 cmblock_versions_seized(int64 before, int64 after)
 {

@@ -50,7 +50,7 @@ sub client_row
 		column('textsend', undef),
 		column('int2send', '2::int2'),
 		column('boolsend', ($c{isv} // 'false')),
-		column('timestamptz_send', 'now()'),
+		column('timestamptz_send', $c{registered} // "timestamptz '2026-01-01'"),
 		column('timestamptz_send', undef),
 		column('boolsend', $c{blocked} // 'false'),
 		column('textsend', undef),
@@ -191,6 +191,10 @@ sql_fails($cen, call('p01_link', clients({ %b1, version => 1, origin => 'P01', b
 sql_is($cen, call('p01_link', clients({ %a1, smsid => 'ffffffff-0000-0000-0000-000000000000', version => 5 })), '1|0', 'a row of its own');
 sql_is($cen, call('p01_link', clients({ %a1, smsid => 'ffffffff-0000-0000-0000-000000000000', version => 4, blocked => 'true' }), repair => 'true'), '1|0', 'a repair of it takes a lower version');
 
+# Registered at both while they knew nothing of each other: who came first has it, and both are told. Nothing of the other one counts.
+sql_is($cen, call('p01_link', clients({ %b1, name => 'twice', version => 7, origin => 'P01', assigned => 'P01', blocked => 'true', registered => "timestamptz '2026-02-02'" })), '1|0', 'a second registration');
+sql_is($cen, "SELECT name, assigned_site, blocked, origin_site, version >= 7 + 2147483648 FROM cmblock.client WHERE smsid::uuid = '$two'", 'b|P02|f|CEN|t', 'does not count');
+sql_is($cen, "SELECT action, to_site, reason FROM cmblock.block_event WHERE client::uuid = '$two'", 'conflict|P02|registered at site P01 as well, which learns that it is not its own; blocked there', 'and is on record');
 # ---------- versions that cannot have come about ----------
 my $day = 86400;
 my $now_version = "((extract(epoch FROM now()) - extract(epoch FROM timestamptz '2025-01-01 00:00+00'))::int8 * 2147483648)";
@@ -212,6 +216,8 @@ for my $what (sort keys %version)
 	}
 }
 sql_fails($cen, call('p01_link', sites({ code => 'S09', kind => 'secondary', parent => 'P01', version => '9223372036854775807', origin => 'P01' })), '42501', qr/site S09.*cannot have come about/s, 'refused: a site with the largest version');
+sql_fails($cen, call('p01_link', clients({ %b1, version => "($now_version + 7200::int8 * 2147483648)", origin => 'P01', assigned => 'P01', registered => "timestamptz '2026-02-02'" })),
+	'42501', qr/assigned to site P02/, 'refused: a second registration that would use up the versions');
 # The highest that is taken can be outbid all the same.
 sql_is($cen, call('p01_link', clients({ %a1, smsid => 'ffffffff-0000-0000-0000-000000000001', version => "($now_version + ${day}::int8 / 2 * 2147483648)", blocked => 'true' })), '1|0', 'a version of tomorrow');
 sql_is($cen, "SELECT clients FROM cmblock.seize_clients('P01', 'P02')", '2', 'its clients are seized all the same');
@@ -225,7 +231,7 @@ sql_is($cen, "SELECT count(*) FROM cmblock.client WHERE smsid::uuid = '$two' AND
 sql($cen, "SET cmblock.restore = on; UPDATE cmblock.client SET blocked = false WHERE smsid::uuid = 'ffffffff-0000-0000-0000-000000000000'");
 sql_is($cen, call('p01_link', clients({ %a1, smsid => 'ffffffff-0000-0000-0000-000000000000', version => 6, blocked => 'true' })), '1|0', 'taken: one for a client that was');
 sql_is($cen, "SELECT blocked, assigned_site, origin_site FROM cmblock.client WHERE smsid::uuid = 'ffffffff-0000-0000-0000-000000000000'", 't|P02|CEN', 'which stays the new owner\'s');
-sql_is($cen, "SELECT reason FROM cmblock.block_event WHERE action = 'conflict'", 'blocked by site P01, which did not know yet that it was seized', 'and is on record');
+sql_is($cen, "SELECT reason FROM cmblock.block_event WHERE action = 'conflict' AND client::uuid <> '$two'", 'blocked by site P01, which did not know yet that it was seized', 'and is on record');
 sql_is($cen, call('p01_link', clients({ %a1, smsid => 'ffffffff-0000-0000-0000-000000000000', version => 6, blocked => 'true' })), '0|1', 'once');
 
 # ---------- sites, from a child ----------

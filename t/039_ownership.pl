@@ -201,6 +201,24 @@ for my $case (
 }
 wait_for_equality(\%site, 'all sites have the same rows');
 
+# ---------- registered at two sites that knew nothing of each other ----------
+sql($cen, 'ALTER ROLE p01_link NOLOGIN; ALTER ROLE p02_link NOLOGIN');
+$_->restart for $p01, $p02;
+sql($p01, "SELECT cmblock.register_client('${\ id($_) }', 'at P01')") for 30, 31;
+sql($p02, "SELECT cmblock.register_client('${\ id($_) }', 'at P02')") for 30, 31;
+sql($p02, "SELECT cmblock.block_client('${\ id(31) }', 'at P02')");
+sql($cen, 'ALTER ROLE p01_link LOGIN');
+wait_for_owner($cen, 31, 'P01', 'one is first');
+sql($cen, 'ALTER ROLE p02_link LOGIN');
+wait_for_owner($p02, $_, 'P01', 'the other one learns that client ' . ($_ - 29) . ' is not its own') for 30, 31;
+wait_for_equality(\%site, 'all sites have the same rows');
+is(owners($_), 'P01', 'one owner') for 30, 31;
+sql_is($_, "SELECT string_agg(name || blocked, ' ') FROM cmblock.client WHERE smsid::uuid IN ('${\ id(30) }', '${\ id(31) }')", 'at P01false at P01false', 'its row counts') for $p01, $p02;
+sql_is($cen, "SELECT count(*) FROM cmblock.block_event WHERE action = 'conflict' AND reason LIKE 'registered at site P02 as well%; blocked there'", '1', 'the block that does not count is on record at the central site');
+sql_like($p02, "SELECT reason FROM cmblock.block_event WHERE action IN ('seized', 'conflict') AND client::uuid = '${\ id(31) }'", qr/central site/, 'and where it was made');
+sql($p02, "SELECT cmblock.register_client('${\ id(32) }', 'later')");
+wait_for_owner($cen, 32, 'P02', 'the link goes on');
+
 # ---------- the central site was set back to before a hand-over and a seizure ----------
 sql($p02, "SELECT cmblock.unblock_client('${\ id(5) }')");
 wait_for_equality(\%site, 'all sites have the same rows before the backup');
