@@ -13,7 +13,7 @@
  * for a resend, which one; and like a cursor it is worth nothing when this database was set back since.
  *
  * The neighbour must take a batch in within cmblock.peer_timeout. Whether it can depends on the line; so after each time that it
- * did not, batches are half as large, and they grow again as soon as large ones are fast.
+ * did not, batches are half as large as that one, and they grow again as soon as large ones are fast.
  */
 #include "postgres.h"
 
@@ -143,7 +143,7 @@ void
 cmblock_round_timed_out(Link *link)
 {
 	if (link->batches_away > 0)
-		link->batch_octets = Max(link->batch_octets / 2, BATCH_MIN_OCTETS);
+		link->batch_octets = Max(Min(link->away[0].octets, link->batch_octets) / 2, BATCH_MIN_OCTETS);
 }
 
 /* ---------- steps ---------- */
