@@ -13,6 +13,7 @@ src=$PWD
 pgxs=$("$PG_CONFIG" --pgxs)
 test_tools=${pgxs%/makefiles/*}/test
 log_lines=60
+log_columns=400 # a server that logs statements writes whole batches into a line
 passed=0
 failed=0
 skipped=0
@@ -57,7 +58,7 @@ show_logs()
 	do
 		[ -s "$log" ] || continue
 		heading "the end of ${log#"$AREA/"}"
-		tail -n "$log_lines" "$log"
+		tail -n "$log_lines" "$log" | cut -c "-$log_columns"
 	done
 }
 
