@@ -68,6 +68,8 @@ END
 	$node->append_conf('postgresql.conf', "shared_preload_libraries = 'cmblock'")
 	  if $opt{preload} // 1;
 	$node->append_conf('postgresql.conf', $opt{conf}) if $opt{conf};
+	# The library of 18 sets it whatever the server is.
+	$node->adjust_conf('postgresql.conf', 'autovacuum_worker_slots', undef) if $node->pg_version < 18;
 	return $node unless $opt{start} // 1;
 	$node->start;
 	$node->safe_psql('postgres', 'CREATE EXTENSION cmblock') if $opt{extension} // 1;

@@ -292,7 +292,7 @@ check_release()
 		if [ -z "$old" ]
 		then
 			result skipped "pg_upgrade from $oldest_version to $version of $release" "PostgreSQL $oldest_version of $oldest_release cannot be installed there"
-		elif grep -qE '^t/011_pg_upgrade\.pl \.+ ok' "$work/check.log"
+		elif grep -qE '^t/011_pg_upgrade\.pl \.+ ok' "$work/check.log" && ! grep -q '^Bailout called' "$work/check.log"
 		then
 			result passed "pg_upgrade from $oldest_version to $version of $release" 't/011_pg_upgrade'
 		else
