@@ -36,9 +36,11 @@
  *		The first word of an entry says what it is: 64 bits of a keyed hash of the row's key, combined with the stamp under
  *		which it was read, and with a sum of the other words. So an entry that two processes wrote at once, or that is
  *		read while it is being written, is not found. The hash's key is secret and new at each start, so nobody can look for two
- *		rows that are alike, and by chance two are once in 2^64 comparisons: at 5,000 decisions a second, once in ten
- *		million years. Since an entry says itself whether it counts, an entry in the wrong place does no harm, and a table
- *		grows by being emptied.
+ *		rows that are alike, and by chance two in the same place are once in 2^60 comparisons: at 5,000 decisions a second, once
+ *		in a million years.
+ *
+ *		A table grows by doubling. An entry tells by one of its lowest bits whether it belongs into the new half. An entry
+ *		in the wrong place does no harm, as it says itself what it is.
  *
  * Hardware ids
  *		A client's own row does not say whether its hardware is that of a blocked client. A Bloom filter over the
@@ -95,14 +97,15 @@ typedef enum TableKind
 
 #define TABLES (TABLE_MEMO + 1)
 
-/* A table begins with this part of its size. Memos are worth much and seldom asked for: they never have to be found out again. */
-#define FIRST_PART(kind) ((kind) == TABLE_MEMO ? 1 : 16)
+/* A table doubles so many times from its first size to its full one. Memos are seldom asked for: theirs is full at once. */
+#define LEVELS 4
+#define FIRST_LEVEL(kind) ((kind) == TABLE_MEMO ? LEVELS : 0)
 
 /* Where a table begins, and to what size it may grow: the same in every process. */
 typedef struct Table
 {
 	pg_atomic_uint64 *word;
-	uint32 most; /* buckets */
+	uint32 first; /* buckets at level 0 */
 } Table;
 
 /*
@@ -145,7 +148,7 @@ typedef union Pressure
 typedef struct SharedCache
 {
 	SipKey key;
-	pg_atomic_uint32 buckets[TABLES]; /* in use */
+	pg_atomic_uint32 level[TABLES];
 	pg_atomic_uint32 prepares;
 	char pad[PG_CACHE_LINE_SIZE];
 	Pressure pressure[TABLES];
@@ -192,8 +195,18 @@ divide(void)
 
 	filter_lines = (uint32) Min(Max(octets / 16 / sizeof(FilterLine), 1), PG_INT32_MAX);
 	for (TableKind kind = 0; kind < TABLES; kind++)
-		tables[kind].most = (uint32) Min(
-			Max(sixth * (kind == TABLE_CERTIFICATE ? 4 : 1) / bucket_size(kind), 1), PG_INT32_MAX);
+	{
+		Size size = sixth * (kind == TABLE_CERTIFICATE ? 4 : 1);
+
+		tables[kind].first =
+			(uint32) Min(Max(size / (bucket_size(kind) << LEVELS), 1), PG_INT32_MAX >> LEVELS);
+	}
+}
+
+static Size
+table_size(TableKind kind)
+{
+	return CACHELINEALIGN(mul_size(tables[kind].first, bucket_size(kind) << LEVELS));
 }
 
 Size
@@ -210,7 +223,7 @@ cmblock_decision_cache_shmem_size(void)
 	divide();
 	size = add_size(size, CACHELINEALIGN(sizeof(SharedCache)));
 	for (TableKind kind = 0; kind < TABLES; kind++)
-		size = add_size(size, CACHELINEALIGN(mul_size(tables[kind].most, bucket_size(kind))));
+		size = add_size(size, table_size(kind));
 	return add_size(size, mul_size(filter_lines, sizeof(FilterLine)));
 #endif
 }
@@ -224,7 +237,7 @@ initialize(void)
 	pg_atomic_init_u32(&cache->prepares, 1);
 	for (TableKind kind = 0; kind < TABLES; kind++)
 	{
-		pg_atomic_init_u32(&cache->buckets[kind], Max(tables[kind].most / FIRST_PART(kind), 1));
+		pg_atomic_init_u32(&cache->level[kind], FIRST_LEVEL(kind));
 		pg_atomic_init_u32(&cache->pressure[kind].in.evictions, 0);
 		pg_atomic_init_u32(&cache->pressure[kind].in.growing, 0);
 	}
@@ -257,7 +270,7 @@ cmblock_decision_cache_startup(void)
 	for (TableKind kind = 0; kind < TABLES; kind++)
 	{
 		tables[kind].word = (pg_atomic_uint64 *) start;
-		start += CACHELINEALIGN(mul_size(tables[kind].most, bucket_size(kind)));
+		start += table_size(kind);
 	}
 	filter = (FilterLine *) start;
 	if (!found)
@@ -278,20 +291,25 @@ cmblock_cache_hash(const void *data, size_t size)
 
 /* ---------- reading ---------- */
 
+/* The lowest bits of an id: which half it belongs to, at each doubling. */
+#define HALVES(id, level) ((id) & ((1U << (level)) - 1))
+
 /* SMSIDs and thumbprints come from outside, so their places are nobody's to foresee. */
 static inline CacheKey
 make_key(const void *key, Size size, TableKind kind)
 {
 	uint64 hash[2];
 	CacheKey result;
+	uint32 first = tables[kind].first;
 	uint32 bucket;
 
 	siphash_double(1, 3, cache->key, key, size, hash);
-	bucket = (uint32) ((hash[0] >> 32) * pg_atomic_read_u32(&cache->buckets[kind]) >> 32);
-	result.bucket = tables[kind].word + (Size) bucket * WAYS * words_of(kind);
+	result.id = hash[1];
 	result.state = &cache->state[hash[0] % STATES];
 	result.start = hash[0] / STATES % WAYS;
-	result.id = hash[1];
+	bucket = (uint32) ((hash[0] >> 32) * first >> 32);
+	bucket += first * HALVES(result.id, pg_atomic_read_u32(&cache->level[kind]));
+	result.bucket = tables[kind].word + (Size) bucket * WAYS * words_of(kind);
 	return result;
 }
 
@@ -505,17 +523,27 @@ is_crowded(TableKind kind, uint32 buckets)
 	return taken * 100 >= SAMPLE * WAYS * 45;
 }
 
-/* All places change, so what is there would be in the way. Who is reading it finds it or does not. */
+/*
+ * The entries of the new half are copied, then the new size holds, then they are taken out of the old half. Who looks for
+ * one meanwhile finds it or does not.
+ */
 static void
-grow(TableKind kind, uint32 buckets)
+grow(TableKind kind, uint32 level)
 {
-	Size words = (Size) buckets * WAYS * words_of(kind);
+	uint32 words = words_of(kind);
+	Size half = ((Size) tables[kind].first << level) * WAYS * words;
+	pg_atomic_uint64 *first = tables[kind].word;
+	uint64 word[CERTIFICATE_WORDS];
 
-	for (Size i = 0; i < words; i++)
-		pg_atomic_write_u64(&tables[kind].word[i], 0);
-	pg_write_barrier();
-	pg_atomic_write_u32(&cache->buckets[kind],
-						buckets > tables[kind].most / 2 ? tables[kind].most : buckets * 2);
+	for (pg_atomic_uint64 *entry = first; entry < first + half; entry += words)
+		if (read_entry(entry, word, words) >> level & 1)
+			for (uint32 i = 0; i < words; i++)
+				pg_atomic_write_u64(&entry[half + i], pg_atomic_read_u64(&entry[i]));
+	pg_memory_barrier();
+	pg_atomic_write_u32(&cache->level[kind], level + 1);
+	for (pg_atomic_uint64 *entry = first; entry < first + half; entry += words)
+		if (read_entry(entry, word, words) >> level & 1)
+			pg_atomic_write_u64(&entry[0], 0);
 }
 
 /* Places get scarce by chance as well, so it is looked at from time to time only. */
@@ -523,17 +551,17 @@ static void
 note_eviction(TableKind kind)
 {
 	Pressure *pressure = &cache->pressure[kind];
-	uint32 buckets = pg_atomic_read_u32(&cache->buckets[kind]);
+	uint32 level = pg_atomic_read_u32(&cache->level[kind]);
+	uint32 buckets = tables[kind].first << level;
 	uint32 idle = 0;
 
-	if (buckets == tables[kind].most ||
-		pg_atomic_fetch_add_u32(&pressure->in.evictions, 1) < Max(buckets / 4, 16) ||
+	if (level == LEVELS || pg_atomic_fetch_add_u32(&pressure->in.evictions, 1) < Max(buckets / 64, 16) ||
 		!pg_atomic_compare_exchange_u32(&pressure->in.growing, &idle, 1))
 		return;
 	pg_atomic_write_u32(&pressure->in.evictions, 0);
 	/* Another may have been faster. */
-	if (pg_atomic_read_u32(&cache->buckets[kind]) == buckets && is_crowded(kind, buckets))
-		grow(kind, buckets);
+	if (pg_atomic_read_u32(&cache->level[kind]) == level && is_crowded(kind, buckets))
+		grow(kind, level);
 	pg_memory_barrier();
 	pg_atomic_write_u32(&pressure->in.growing, 0);
 }
