@@ -179,6 +179,14 @@ sender -c "SELECT count(cmblock.resume_link(neighbour)) FROM cmblock.replication
 say 'until that quarter has everything again' "$(wait_for "$begun" 0 waiting)" s
 codes=$all_codes
 
+# New clients go to all of them, in full batches, which the connections keep room for.
+sender -c "INSERT INTO cmblock.client (smsid, name, kind, assigned_site, approval, isv_proxied)
+	SELECT gen_random_uuid()::cmblock.smsid, 'new' || i, 'computer', 'P01', 2, false FROM generate_series(1, 2000) i"
+begun=$(now)
+lagging() { sender -c "SELECT count(*) FROM cmblock.replication_link, pg_current_snapshot() s WHERE server IS NOT NULL AND EXISTS (SELECT FROM cmblock.client WHERE change_xid >= pg_snapshot_xmin(acknowledged) AND NOT pg_visible_in_snapshot(change_xid, acknowledged))"; }
+say "2000 new clients at all $secondaries, confirmed" "$(wait_for "$begun" 0 lagging)" s
+say 'private memory of the replicator then, for each link' "$(echo "($(private_memory) - ${before[1]}) / ($secondaries - 1)" | bc)" kB
+
 # The large ones, over one link.
 one=$(tail -1 <<<"$codes")
 sender -c "SELECT count(cmblock.pause_link(neighbour)) FROM cmblock.replication_link WHERE neighbour <> '$one'" >/dev/null
@@ -187,10 +195,11 @@ sender -c "INSERT INTO cmblock.client (smsid, name, kind, assigned_site, approva
 	SELECT gen_random_uuid()::cmblock.smsid, 'pc' || i, 'computer', 'P01', 2, false FROM generate_series(1, $clients) i"
 begun=$(now)
 sender -c "SELECT cmblock.resume_link('$one')" >/dev/null
-took=$(wait_for "$begun" "$((clients + 9))" receivers -d "${one,,}" -c 'SELECT count(*) FROM cmblock.client')
+took=$(wait_for "$begun" "$((clients + 2009))" receivers -d "${one,,}" -c 'SELECT count(*) FROM cmblock.client')
 say "first synchronisation of $clients clients" "$took" s
 say "first synchronisation of $clients clients, rate" "$(echo "$clients / $took" | bc)" rows/s
 
+[ "$changes" -gt 0 ] || exit 0
 sender -c "SELECT cmblock.pause_link('$one')" -c 'CREATE TABLE few AS SELECT smsid FROM cmblock.client LIMIT 10000' >/dev/null
 for ((i = 0; i < changes / 10000; i++))
 do

@@ -178,6 +178,7 @@ cmblock_read_links(dlist_head *links, Here *here)
 	found = SPI_tuptable;
 	if (rows > 0)
 		describe_here(here, identity);
+	here->links = rows;
 	for (uint64 i = 0; i < rows; i++)
 	{
 		HeapTuple row = found->vals[i];

@@ -128,6 +128,7 @@ typedef struct Here
 	char code[4];
 	char hierarchy[40];
 	char incarnation[INCARNATION_OCTETS]; /* and run */
+	int links;
 } Here;
 
 /*

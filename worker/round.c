@@ -13,7 +13,8 @@
  * for a resend, which one; and like a cursor it is worth nothing when this database was set back since.
  *
  * The neighbour must take a batch in within cmblock.peer_timeout. Whether it can depends on the line; so after each time that it
- * did not, batches are half as large as that one, and they grow again as soon as large ones are fast.
+ * did not, batches are half as large as that one, and they grow again as soon as large ones are fast. A site with many links makes
+ * smaller ones to begin with, for the memory that they take.
  */
 #include "postgres.h"
 
@@ -30,7 +31,11 @@
 #define BATCH_MIN_OCTETS 2048
 
 /* Rows of this size are expected when less than a full batch is read: what does not fit is read again. */
-#define SMALL_ROW_OCTETS 64
+#define SMALL_ROW_OCTETS 128
+
+/* libpq keeps the room that it needed once; all links together are to need about that much. */
+#define ALL_BATCHES_OCTETS (16 * 1024 * 1024)
+#define BATCH_FAIR_OCTETS (128 * 1024)
 
 /* A batch that took less than this part of the time it is given could have been twice as large. */
 #define FAST 8
@@ -226,15 +231,16 @@ cmblock_round_send_cursor(Link *link, const Here *here, TimestampTz now)
 
 /* Reads the next chunk. True when it is the last of its round. Inside cmblock_begin_work. */
 static bool
-read_chunk(Link *link, BatchWriter *writer)
+read_chunk(Link *link, const Here *here, BatchWriter *writer)
 {
+	int octets = Min(link->batch_octets, Max(ALL_BATCHES_OCTETS / here->links, BATCH_FAIR_OCTETS));
 	int rows = cmblock_batch_rows;
 
 	if (!link->in_round)
 		begin_round(link);
-	if (link->batch_octets < LINK_BATCH_OCTETS)
-		rows = Min(rows, link->batch_octets / SMALL_ROW_OCTETS);
-	return cmblock_feed_next(&link->feed, writer, rows, link->batch_octets);
+	if (octets < LINK_BATCH_OCTETS)
+		rows = Min(rows, octets / SMALL_ROW_OCTETS);
+	return cmblock_feed_next(&link->feed, writer, rows, octets);
 }
 
 RoundStep
@@ -255,7 +261,7 @@ cmblock_round_next(Link *link, const Here *here, TimestampTz now)
 	old = MemoryContextSwitchTo(link->context);
 	cmblock_batch_begin(&writer);
 	MemoryContextSwitchTo(old);
-	last = read_chunk(link, &writer);
+	last = read_chunk(link, here, &writer);
 	cmblock_end_work();
 	cmblock_batch_finish(&writer);
 
