@@ -2051,6 +2051,12 @@ CREATE FUNCTION cmblock.attention_items(OUT severity text, OUT topic text, OUT s
 		FROM cmblock.replication_status r CROSS JOIN (SELECT * FROM cmblock.this_site LIMIT 1) t
 		WHERE r.flow = 'receive' AND r.advice IS NOT NULL AND NOT pg_is_in_recovery()
 		UNION ALL
+		SELECT 'warning', 'link', format('%s to %s', t.code, s.code), 'There is no link: blocks do not reach that site, nor the sites behind it.',
+		       'Link it with cmblock.link_site, as docs/tutorial.md tells; if it is gone, take it out with cmblock.retire_site.'
+		FROM cmblock.site s CROSS JOIN (SELECT * FROM cmblock.this_site LIMIT 1) t
+		WHERE s.retired_at IS NULL AND t.kind <> 'secondary' AND (s.parent = t.code OR s.code = t.parent) AND NOT pg_is_in_recovery()
+		  AND NOT EXISTS (SELECT FROM cmblock.replication_link l WHERE l.neighbour = s.code AND l.server IS NOT NULL)
+		UNION ALL
 		SELECT 'warning', 'link', format('%s to %s', t.code, l.neighbour),
 		       format('%s rows differ here and there, and neither site may decide.', l.compared_unrepaired),
 		       'Column compared_examples of cmblock.replication_link names some of them; docs/operations.md says what to do.'

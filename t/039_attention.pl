@@ -45,6 +45,11 @@ like($report, qr/\n  P01 sends to S01     failed    1 row waits, waiting to retr
 $s01->start;
 wait_until($p01, "SELECT count(*) FROM cmblock.attention", 'it goes when the link works again', '0');
 
+sql($p01, "SELECT cmblock.add_site('S02', 'secondary', 'P01')");
+sql_is($p01, $attention, 'warning|link|P01 to S02|There is no link: blocks do not reach that site, nor the sites behind it.', 'a neighbour that is not linked');
+sql($p01, "SELECT cmblock.retire_site('S02')");
+sql_is($p01, $attention, '', 'unless it is retired');
+
 # ---------- revocation lists and CAs ----------
 my $day = 86400;
 my $root = ca("A \"root\"");

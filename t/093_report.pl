@@ -126,6 +126,7 @@ like(page($s01), qr{<h1>Site S01</h1>.*<title>P01 – S01: receives</title>}s, '
 sql($empty, "SELECT cmblock.add_site(('S' || lpad(n::text, 2, '0'))::cmblock.site_code, 'secondary', 'P09') FROM generate_series(0, 99) n");
 sql($empty, "SELECT cmblock.add_site((l || lpad(n::text, 2, '0'))::cmblock.site_code, 'secondary', 'P09') FROM unnest(ARRAY['T', 'U', 'V']) l, generate_series(0, 99) n");
 $page = page($empty);
+like($page, qr{<path class="edge warn"[^>]*><title>P09 – S00: no link</title>}, 'a neighbour that is not linked');
 is(scalar(() = $page =~ m{class="code"}g), 301, 'of very many sites the first 300 are drawn');
 like($page, qr{100 more sites are not drawn}, 'and the others counted');
 

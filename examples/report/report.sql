@@ -134,12 +134,13 @@ WITH RECURSIVE tree AS (
     ORDER BY r.neighbour, r.flow DESC
 ), edge AS (
     SELECT c.x AS x2, c.y AS y2, p.x + 170 AS x1, p.y AS y1, p.code AS upper, c.code AS lower,
-           CASE WHEN l.neighbour IS NULL THEN 'none'
+           CASE WHEN l.neighbour IS NULL THEN CASE WHEN here.code IN (p.code, c.code) THEN 'warn' ELSE 'none' END
                 WHEN l.flow = 'receive' THEN CASE WHEN l.last_success_at IS NULL THEN 'warn' ELSE 'good' END
                 WHEN l.state = 'failed' THEN 'bad'
                 WHEN l.state = 'degraded' OR l.paused THEN 'warn'
                 ELSE 'good' END AS class,
-           CASE WHEN l.flow = 'receive' THEN CASE WHEN l.last_success_at IS NULL THEN 'nothing yet' ELSE 'receives' END
+           CASE WHEN l.neighbour IS NULL THEN CASE WHEN here.code IN (p.code, c.code) THEN 'no link' END
+                WHEN l.flow = 'receive' THEN CASE WHEN l.last_success_at IS NULL THEN 'nothing yet' ELSE 'receives' END
                 WHEN l.paused THEN 'paused'
                 ELSE l.state::text || CASE WHEN l.lag_rows = 1 THEN ', 1 row waits' WHEN l.lag_rows > 1 THEN ', ' || l.lag_rows || ' wait' ELSE '' END END AS label,
            l.last_error
