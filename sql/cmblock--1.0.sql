@@ -1760,6 +1760,8 @@ CREATE VIEW cmblock.replication_status AS
 	               format('The link is paused. Go on with: SELECT cmblock.resume_link(%L).', l.neighbour)
 	           WHEN w.worker = 'not running' THEN
 	               'No replicator is running in this database: the server log says why. It often helps to raise max_worker_processes.'
+	           WHEN t.restored_at IS NOT NULL THEN
+	               'This site was restored to an earlier state: it takes no changes until it has compared with its parent, or at the top with all neighbours. If that cannot be: SELECT cmblock.accept_restored_state().'
 	       END AS advice,
 	       p.phase,
 	       p.rows_under_way

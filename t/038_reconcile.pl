@@ -153,6 +153,7 @@ for my $command ("block_client('${\ id(6) }')", "unblock_client('${\ id(2) }')",
 }
 sql_fails($p01, "UPDATE cmblock.client SET name = 'x' WHERE smsid::uuid = '${\ id(6) }'", '55000', qr/site P01 was restored/, 'refused: UPDATE');
 sql_is($p01, "SELECT cmblock.is_allowed('${\ id(6) }')", 't', 'decisions go on');
+sql_like($p01, "SELECT advice FROM cmblock.replication_status WHERE flow = 'send' AND neighbour = 'CEN'", qr/^This site was restored to an earlier state: it takes no changes/, 'the status says it');
 sql($_, "ALTER ROLE p01_link LOGIN") for $cen, $s01;
 has_all_back('older base backup', $p01);
 sql_is($p01, $recovered, '1 recovered,2 recovered,3 recovered,4 recovered,5 recovered', 'what came back is on record');
