@@ -253,4 +253,42 @@ sql($_, "SELECT cmblock.compare_site('CEN')") for $p01, $p02, $p03;
 sql($cen, "SELECT cmblock.compare_site('$_')") for qw(P01 P02 P03);
 wait_for_equality(\%site, 'all sites have the same rows in the end');
 
+# ---------- the central site was set back to before a seizure ----------
+sql($p01, "SELECT cmblock.register_client('${\ id(40) }', 'of P01'); SELECT cmblock.register_client('${\ id(41) }', 'of P01')");
+wait_for_owner($_, 41, 'P01', 'all know them') for $cen, $p02, $p03, $s01;
+$cen->stop;
+$cen->backup_fs_cold('before seizure');
+$cen->start;
+$p01->stop;
+sql($cen, "SELECT cmblock.seize_clients('P01', 'P02', force => true)");
+wait_for_owner($p02, $_, 'P02', 'seized') for 40, 41;
+sql($p02, "SELECT cmblock.register_client('${\ id(40) }', 'named by P02')");
+sql($p02, "SELECT cmblock.block_client('${\ id(40) }', 'by the new owner')");
+wait_for_block($p03, id(40), 1, 'and blocked');
+$cen->stop;
+rmtree($cen->data_dir);
+PostgreSQL::Test::RecursiveCopy::copypath($cen->backup_dir . '/before seizure', $cen->data_dir);
+chmod 0700, $cen->data_dir or die;
+$cen->start;
+wait_until($cen, 'SELECT restored_at IS NOT NULL FROM cmblock.this_site', 'the central site notices that it was set back');
+wait_until($p02, "SELECT last_error_sqlstate FROM cmblock.replication_link WHERE neighbour = 'CEN' AND failures > 0", 'it does not know the new owner', '42501');
+sql_fails($cen, "SELECT cmblock.seize_clients('P01', 'P02', force => true)", '55000', qr/was restored to an earlier state/, 'nothing is seized before it has compared with all');
+sql($cen, 'SELECT cmblock.accept_restored_state()');
+sql($cen, "SELECT cmblock.seize_clients('P01', 'P02', 'again', force => true)");
+wait_until($_, "SELECT concat_ws(' ', assigned_site, name, blocked) FROM cmblock.client WHERE smsid::uuid = '${\ id(40) }'", 'seized again, what the new owner did stays, at ' . $_->name, 'P02 named by P02 t') for $p02, $cen, $p03;
+wait_until($p02, "SELECT bool_and(state = 'active' AND lag_rows = 0) FROM cmblock.replication_status WHERE flow = 'send'", 'its link works');
+
+# The old site is retired, and comes back all the same.
+sql($cen, "SELECT cmblock.retire_site('S01'); SELECT cmblock.retire_site('P01')");
+$p01->start;
+wait_for_owner($p01, $_, 'P02', 'a retired site learns what happened') for 40, 41;
+wait_until($p01, "SELECT retired_at IS NOT NULL FROM cmblock.site WHERE code::text = 'P01'", 'and that it is retired');
+wait_until($p01, "SELECT last_error FROM cmblock.replication_link WHERE neighbour = 'CEN' AND failures > 0", 'nobody listens to it', 'site P01 is retired');
+is(owners($_), 'P02', 'one owner') for 40, 41;
+delete $site{S01};
+delete $site{P01};
+sql($_, "SELECT cmblock.compare_site('CEN')") for $p02, $p03;
+wait_for_equality(\%site, 'all others have the same rows');
+unlike(slurp_file($_->logfile), qr/terminated by signal|PANIC|exited with exit code 3/, 'nothing crashed at ' . $_->name) for $cen, $p01, $p02, $p03, $s01;
+
 done_testing();
