@@ -293,7 +293,10 @@ sql($node, 'SELECT put(50, 1000)');
 ask($admin, 'BEGIN; LOCK TABLE crls IN ACCESS EXCLUSIVE MODE');
 say($builder, 'SELECT lists(50)');
 $node->poll_query_until('postgres', waits_for_lock($node, $builder), '1') or die 'timed out';
+# The server goes on answering until it has noticed.
+my $log_end = -s $node->logfile;
 kill 9, $builder->{pid};
+$node->wait_for_log(qr/all server processes terminated; reinitializing/, $log_end);
 leave($admin, @many);
 $node->poll_query_until('postgres', 'SELECT true') or die 'timed out';
 sql_is($node, "SELECT used, builds FROM totals() WHERE place = 'shared'", '0|0', 'after kill -9 of a builder the cache is new');
