@@ -91,7 +91,7 @@ option(const ConnectionOptions *options, const char *keyword)
 	return value && value[0] != '\0' ? value : NULL;
 }
 
-/* A path, an address, or nothing, which means a path too. */
+/* A path, an address, or nothing, which means a path too; nor is there a host whose name looks like an option of getent. */
 static bool
 needs_no_lookup(const char *host)
 {
@@ -99,7 +99,7 @@ needs_no_lookup(const char *host)
 	const char *scope = strchr(host, '%');
 	char bare[64];
 
-	if (host[0] == '\0' || is_unixsock_path(host))
+	if (host[0] == '\0' || host[0] == '-' || is_unixsock_path(host))
 		return true;
 	strlcpy(bare, host, Min(sizeof(bare), scope ? scope - host + 1 : sizeof(bare)));
 	return inet_pton(AF_INET, bare, address) == 1 || inet_pton(AF_INET6, bare, address) == 1;
