@@ -23,8 +23,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "common/ip.h"
-#include "lib/stringinfo.h"
+#include "libpq/pqcomm.h"
 #include "storage/fd.h"
 
 #include "resolve.h"
