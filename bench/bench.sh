@@ -86,32 +86,45 @@ script()
 	} >"$AREA/$1.sql"
 }
 
-# statements a second of a script; further arguments are for pgbench
-rate()
+# Processor time of the server's sessions that have ended, in clock ticks
+session_time()
 {
-	local name=$1 file=$AREA/$1.sql tps
-	shift
-	tps=$(pgbench -n -M prepared -T "$each" -D clients="$clients" -f "$file" "$@" 2>>"$AREA/pgbench.log" | sed -n 's/^tps = \([0-9.]*\).*/\1/p')
-	awk -v tps="$tps" -v n="$(grep -c '^SELECT' "$file")" 'BEGIN { printf "%d", tps * n }'
+	awk '{ print $16 + $17 }' "/proc/$(head -1 "$data/postmaster.pid")/stat"
 }
 
-declare -A best
+# Statements a second of a script, and microseconds of the server's processor for each; further arguments are for pgbench.
+rate()
+{
+	local name=$1 file=$AREA/$1.sql before result
+	shift
+	before=$(session_time)
+	result=$(pgbench -n -M prepared -T "$each" -D clients="$clients" -f "$file" "$@" 2>>"$AREA/pgbench.log" |
+		sed -n 's/^number of transactions actually processed: \([0-9]*\).*/\1/p; s/^tps = \([0-9.]*\).*/\1/p' | tr '\n' ' ')
+	# until its sessions have ended
+	sleep 0.1
+	awk -v result="$result" -v n="$(grep -c '^SELECT' "$file")" -v ticks=$(($(session_time) - before)) -v hz="$(getconf CLK_TCK)" \
+		'BEGIN { split(result, r, " "); printf "%d %.2f\n", r[2] * n, ticks * 1e6 / hz / (r[1] * n) }'
+}
 
-# race NAME...: the best rate of each, run in turns, in best[NAME]
+declare -A best least
+
+# race NAME...: run in turns; the best rate of each in best[NAME], the least processor time of a statement in least[NAME]
 race()
 {
-	local round name r
+	local round name r cpu
 	for name in "$@"
 	do
 		best[$name]=0
+		least[$name]=1000000
 	done
 	for ((round = 0; round < rounds; round++))
 	do
 		for name in "$@"
 		do
 			# shellcheck disable=SC2086 # options
-			r=$(rate "$name" ${options:-})
+			read -r r cpu < <(rate "$name" ${options:-})
 			[ "$r" -le "${best[$name]}" ] || best[$name]=$r
+			least[$name]=$(awk -v a="${least[$name]}" -v b="$cpu" 'BEGIN { print b < a ? b : a }')
 		done
 	done
 }

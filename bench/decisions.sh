@@ -60,6 +60,13 @@ compare()
 	row "$group" 'is_allowed, DER, CRL' "${best[$p-der]}" /s 'empty C function' "$(ratio "${best[$p-der]}" "${best[$p-nothing-der]}")"
 	row "$group" 'check_access, smsid' "${best[$p-check]}" /s 'empty C function, record' \
 		"$(ratio "${best[$p-check]}" "${best[$p-nothing-record]}")"
+
+	# What other users of the machine take away does not count here.
+	row "$group" 'processor: empty C function, smsid' "${least[$p-nothing]}" us
+	row "$group" 'processor: is_allowed, smsid' "${least[$p-smsid]}" us PL/pgSQL "$(ratio "${least[$p-baseline]}" "${least[$p-smsid]}")"
+	row "$group" 'processor: empty C function, certificate' "${least[$p-nothing-certificate]}" us
+	row "$group" 'processor: is_allowed, certificate, CRL' "${least[$p-certificate]}" us PL/pgSQL \
+		"$(ratio "${least[$p-baseline-certificate]}" "${least[$p-certificate]}")"
 }
 
 clients=100000
