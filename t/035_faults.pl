@@ -172,7 +172,8 @@ ends_well('a role that could not log in');
 
 sql($s01, "SELECT cmblock.revoke_privilege('p01_link', 'replication_peer')");
 register(1);
-wait_until($p01, status('last_error_sqlstate, last_error'), 'a role without the privilege, in the middle of a session', '42501 permission denied for function apply_changes');
+# Of apply_changes, and at the next attempt of open_link.
+wait_until($p01, status("last_error_sqlstate, last_error LIKE 'permission denied for function %'"), 'a role without the privilege, in the middle of a session', '42501 t');
 wait_until($p01, status('last_error_sqlstate, last_error'), 'and at the next attempt', '42501 permission denied for schema cmblock')
   if sql($s01, "SELECT has_schema_privilege('p01_link', 'cmblock', 'USAGE')") eq 'f';
 sql($s01, "SELECT cmblock.grant_privilege('p01_link', 'replication_peer')");
