@@ -53,12 +53,10 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "miscadmin.h"
 #include "port/atomics.h"
 #include "storage/shmem.h"
 #include "utils/guc.h"
-#include "utils/memutils.h"
 
 #include "compat.h"
 #include "decision_cache.h"
@@ -736,124 +734,29 @@ cmblock_cache_set_hardware_tag(uint64 tag)
 
 /* ---------- writing ---------- */
 
-/* The states that this transaction touched; beyond this many its database is marked as a whole. */
-#define MAX_TOUCHED (STATES / 2)
-
-typedef struct Touched
+pg_atomic_uint64 *
+cmblock_cache_database_state(void)
 {
-	pg_atomic_uint64 *state;
-	char status;
-} Touched;
+	return &domain()->in.state;
+}
 
-#define SH_PREFIX touched
-#define SH_ELEMENT_TYPE Touched
-#define SH_KEY_TYPE pg_atomic_uint64 *
-#define SH_KEY state
-#define SH_HASH_KEY(table, key) ((uint32) (((uintptr_t) (key) >> 3) * UINT64CONST(0x9E3779B97F4A7C15) >> 32))
-#define SH_EQUAL(table, a, b) ((a) == (b))
-#define SH_SCOPE static inline
-#define SH_DECLARE
-#define SH_DEFINE
-#include "lib/simplehash.h"
-
-static touched_hash *touched = NULL; /* in TopTransactionContext */
-static bool flooded = false;
-static bool preparing = false;
+void
+cmblock_cache_add_writer(pg_atomic_uint64 *state)
+{
+	pg_atomic_fetch_add_u64(state, 1);
+}
 
 /* The count goes and the generation comes in one step: there is no moment at which neither keeps readers away. */
-static void
-give_back(pg_atomic_uint64 *state)
+void
+cmblock_cache_end_writer(pg_atomic_uint64 *state)
 {
 	pg_atomic_fetch_add_u64(state, ONE_GENERATION - 1);
 }
 
-static void
-give_all_back(void)
-{
-	touched_iterator iterator;
-	Touched *t;
-
-	touched_start_iterate(touched, &iterator);
-	while ((t = touched_iterate(touched, &iterator)) != NULL)
-		give_back(t->state);
-	if (flooded)
-		give_back(&domain()->in.state);
-	touched = NULL;
-	flooded = false;
-}
-
-/*
- * COMMIT comes after the commit is visible, ABORT after the rollback is, PREPARE after the locks have gone to the prepared
- * transaction.
- */
-static void
-end_transaction(XactEvent event, void *arg)
-{
-	switch (event)
-	{
-		case XACT_EVENT_PRE_PREPARE:
-			preparing = touched != NULL;
-			break;
-		case XACT_EVENT_COMMIT:
-		case XACT_EVENT_ABORT:
-		case XACT_EVENT_PREPARE:
-			/* Also for an error within PREPARE: whether it came about is then for coverage.c to find out. */
-			if (preparing)
-				pg_atomic_fetch_add_u32(&cache->prepares, 1);
-			preparing = false;
-			if (touched)
-				give_all_back();
-			break;
-		default:
-			break;
-	}
-}
-
-static void
-watch_transaction(void)
-{
-	static bool registered = false;
-
-	if (!registered)
-	{
-		RegisterXactCallback(end_transaction, NULL);
-		registered = true;
-	}
-	if (touched == NULL)
-		touched = touched_create(TopTransactionContext, 16, NULL);
-}
-
-static void
-touch(pg_atomic_uint64 *state)
-{
-	bool found;
-
-	if (flooded)
-		return;
-	watch_transaction();
-	if (touched->members >= MAX_TOUCHED)
-	{
-		flooded = true;
-		pg_atomic_fetch_add_u64(&domain()->in.state, 1);
-		return;
-	}
-	touched_insert(touched, state, &found);
-	if (!found)
-		pg_atomic_fetch_add_u64(state, 1);
-}
-
 void
-cmblock_cache_touch_client(const Smsid *smsid)
+cmblock_cache_note_prepare(void)
 {
-	if (cache)
-		touch(make_key(smsid->octet, SMSID_OCTETS, TABLE_CLIENT).state);
-}
-
-void
-cmblock_cache_touch_certificate(const unsigned char *sha256)
-{
-	if (cache)
-		touch(make_key(sha256, SHA256_OCTETS, TABLE_CERTIFICATE).state);
+	pg_atomic_fetch_add_u32(&cache->prepares, 1);
 }
 
 uint32

@@ -152,6 +152,12 @@ extern void cmblock_cache_touch_certificate(const unsigned char *sha256);
 /* Grows with each transaction that touched rows and was prepared: its rows are no longer kept from being used. */
 extern uint32 cmblock_cache_prepares(void);
 
+/* For decision_writers.c: the state of the database, what the count of a state's writers does, and the counter above. */
+extern pg_atomic_uint64 *cmblock_cache_database_state(void);
+extern void cmblock_cache_add_writer(pg_atomic_uint64 *state);
+extern void cmblock_cache_end_writer(pg_atomic_uint64 *state);
+extern void cmblock_cache_note_prepare(void);
+
 /* The key of all keyed hashes about the cache's contents; secret, made when the server starts. */
 extern uint64 cmblock_cache_hash(const void *data, size_t size);
 
