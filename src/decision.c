@@ -38,6 +38,7 @@
 #include "scan.h"
 #include "settings.h"
 #include "site.h"
+#include "stranger.h"
 #include "trust.h"
 #include "x509.h"
 
@@ -129,7 +130,8 @@ typedef struct Evaluation
 	CertificateForm form;
 	CertificateProblem problem;    /* FORM_MALFORMED */
 	CertificateRecord certificate; /* FORM_REGISTERED */
-	CertificateFacts *facts;       /* FORM_STRANGE */
+	const CertificateFacts *facts; /* FORM_STRANGE */
+	const bytea *der;              /* the same */
 	List *kin;                     /* FORM_STRANGE: registered certificates with its key */
 
 	bool owner_known; /* the client that the registered certificate is of */
@@ -236,7 +238,8 @@ look_up_octets(Evaluation *e, const bytea *input)
 		e->form = FORM_REGISTERED;
 		return;
 	}
-	e->facts = cmblock_read_certificate(der, &e->problem);
+	e->der = der;
+	e->facts = cmblock_stranger(der, sha256, &e->problem);
 	if (e->facts == NULL)
 		return;
 	e->form = FORM_STRANGE;
@@ -460,11 +463,12 @@ static X509 *
 read_leaf(void *arg)
 {
 	Evaluation *e = arg;
-	bytea *der;
+	const bytea *der = e->der;
 
-	if (e->facts)
+	if (e->facts && e->facts->x509)
 		return e->facts->x509;
-	der = cmblock_find_certificate_der(e->snapshot, e->certificate.sha256);
+	if (!e->facts)
+		der = cmblock_find_certificate_der(e->snapshot, e->certificate.sha256);
 	return der ? cmblock_x509((const unsigned char *) VARDATA_ANY(der), VARSIZE_ANY_EXHDR(der)) : NULL;
 }
 
