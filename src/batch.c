@@ -74,6 +74,15 @@ cmblock_batch_columns(BatchTable table, int *count)
 }
 
 void
+cmblock_batch_select(StringInfo sql, BatchTable table, const char *name)
+{
+	appendStringInfoString(sql, "SELECT ");
+	for (int i = 0; i < tables[table].columns; i++)
+		appendStringInfo(sql, "%s, ", tables[table].column[i]);
+	appendStringInfo(sql, "change_xid FROM cmblock.%s", name);
+}
+
+void
 cmblock_batch_codec(BatchCodec *codec, BatchTable table, TupleDesc desc, bool send, MemoryContext context)
 {
 	codec->table = table;

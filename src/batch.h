@@ -33,6 +33,9 @@ typedef enum BatchTable
 /* The columns that travel, in order; *count is their number. */
 extern const char *const *cmblock_batch_columns(BatchTable table, int *count);
 
+/* Appends a SELECT of these columns, and change_xid as the last, from the table with this name in schema cmblock. */
+extern void cmblock_batch_select(StringInfo sql, BatchTable table, const char *name);
+
 /* Binary functions of those columns. `send`: to encode with; else to decode with. */
 typedef struct BatchCodec
 {

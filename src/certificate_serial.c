@@ -24,15 +24,11 @@ StaticAssertDecl(MAX_SERIAL_OCTETS == 64, "the hint says how many octets a seria
 struct varlena *
 cmblock_make_serial(const unsigned char *octets, int length)
 {
-	struct varlena *serial;
 	const char *why;
 
 	if (!cmblock_check_serial_length(length, MAX_SERIAL_OCTETS, &why))
 		cmblock_refuse_octets("certificate_serial", why, hint);
-	serial = palloc(VARHDRSZ + length);
-	SET_VARSIZE(serial, VARHDRSZ + length);
-	memcpy(VARDATA(serial), octets, length);
-	return serial;
+	return cmblock_make_bytea(octets, length);
 }
 
 PG_FUNCTION_INFO_V1(cmblock_certificate_serial_in);

@@ -119,14 +119,10 @@ static char *
 select_columns(BatchTable which)
 {
 	StringInfoData sql;
-	int count;
-	const char *const *columns = cmblock_batch_columns(which, &count);
 
 	initStringInfo(&sql);
-	appendStringInfoString(&sql, "SELECT ");
-	for (int i = 0; i < count; i++)
-		appendStringInfo(&sql, "%s, ", columns[i]);
-	appendStringInfo(&sql, "change_xid FROM cmblock.%s WHERE ", tables[which].name);
+	cmblock_batch_select(&sql, which, tables[which].name);
+	appendStringInfoString(&sql, " WHERE ");
 	return sql.data;
 }
 
@@ -379,16 +375,6 @@ check_caller(FunctionCallInfo fcinfo)
 	cmblock_check_call(&call, &neighbour);
 }
 
-static Datum
-bytea_datum(const char *octets, int length)
-{
-	bytea *result = palloc(VARHDRSZ + length);
-
-	SET_VARSIZE(result, VARHDRSZ + length);
-	memcpy(VARDATA(result), octets, length);
-	return PointerGetDatum(result);
-}
-
 /* compare_rows(..., relation, after, upto, rows, digest) → entries, reached: both null when the range is the same here. */
 Datum
 cmblock_compare_rows(PG_FUNCTION_ARGS)
@@ -416,11 +402,12 @@ cmblock_compare_rows(PG_FUNCTION_ARGS)
 		initStringInfo(&lines);
 		cmblock_write_digests(&lines, &digests);
 		old = MemoryContextSwitchTo(result_context);
-		values[0] = bytea_datum(lines.data, lines.len);
+		values[0] = PointerGetDatum(cmblock_make_bytea(lines.data, lines.len));
 		nulls[0] = false;
 		if (digests.count == ANSWER_ROWS)
 		{
-			values[1] = bytea_datum((char *) digests.row[digests.count - 1].key, tables[table].key_length);
+			values[1] = PointerGetDatum(
+				cmblock_make_bytea(digests.row[digests.count - 1].key, tables[table].key_length));
 			nulls[1] = false;
 		}
 		MemoryContextSwitchTo(old);
@@ -453,7 +440,7 @@ cmblock_fetch_rows(PG_FUNCTION_ARGS)
 	cmblock_read_rows_by_key(&writer, table, VARDATA_ANY(keys), length / tables[table].key_length);
 	cmblock_batch_finish(&writer);
 	MemoryContextSwitchTo(result_context);
-	result = bytea_datum(writer.data.data, writer.data.len);
+	result = PointerGetDatum(cmblock_make_bytea(writer.data.data, writer.data.len));
 	SPI_finish();
 	PG_RETURN_DATUM(result);
 }

@@ -82,11 +82,7 @@ thumbprint_datum(const unsigned char *octets)
 static Datum
 bytea_datum(const void *data, size_t size)
 {
-	bytea *value = palloc(VARHDRSZ + size);
-
-	SET_VARSIZE(value, VARHDRSZ + size);
-	memcpy(VARDATA(value), data, size);
-	return PointerGetDatum(value);
+	return PointerGetDatum(cmblock_make_bytea(data, size));
 }
 
 static Datum

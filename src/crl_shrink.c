@@ -138,12 +138,8 @@ static bytea *
 give_der(const uint8 *sha256, void *arg)
 {
 	const bytea *der = arg;
-	size_t size = VARSIZE_ANY_EXHDR(der);
-	bytea *copy = palloc(VARHDRSZ + size);
 
-	SET_VARSIZE(copy, VARHDRSZ + size);
-	memcpy(VARDATA(copy), VARDATA_ANY(der), size);
-	return copy;
+	return cmblock_make_bytea(VARDATA_ANY(der), VARSIZE_ANY_EXHDR(der));
 }
 
 static char *

@@ -209,11 +209,7 @@ stand_in_line(Relation history)
 static Datum
 hash_datum(const uint8 *hash)
 {
-	bytea *result = palloc(VARHDRSZ + HASH_OCTETS);
-
-	SET_VARSIZE(result, VARHDRSZ + HASH_OCTETS);
-	memcpy(VARDATA(result), hash, HASH_OCTETS);
-	return PointerGetDatum(result);
+	return PointerGetDatum(cmblock_make_bytea(hash, HASH_OCTETS));
 }
 
 /* Where the session comes from; null for a Unix socket. */

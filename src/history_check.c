@@ -256,7 +256,6 @@ cmblock_verify_block_history(PG_FUNCTION_ARGS)
 	HistoryEnd end = {0};
 	int64 first_broken = 0;
 	char *problem;
-	bytea *head;
 
 	if (get_call_result_type(fcinfo, NULL, &result) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
@@ -272,9 +271,6 @@ cmblock_verify_block_history(PG_FUNCTION_ARGS)
 	values[2] = Int64GetDatum(first_broken);
 	nulls[2] = problem == NULL;
 	values[3] = CStringGetTextDatum(problem ? problem : "every event follows from the one before");
-	head = palloc(VARHDRSZ + HISTORY_HASH_OCTETS);
-	SET_VARSIZE(head, VARHDRSZ + HISTORY_HASH_OCTETS);
-	memcpy(VARDATA(head), end.hash, HISTORY_HASH_OCTETS);
-	values[4] = PointerGetDatum(head);
+	values[4] = PointerGetDatum(cmblock_make_bytea(end.hash, HISTORY_HASH_OCTETS));
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(result), values, nulls)));
 }

@@ -20,15 +20,11 @@ static const char hint[] = "Write 40 hexadecimal digits (SHA-1) or 64 (SHA-256);
 struct varlena *
 cmblock_make_thumbprint(const unsigned char *octets, int length)
 {
-	struct varlena *thumbprint;
 	const char *why;
 
 	if (!cmblock_check_thumbprint_length(length, &why))
 		cmblock_refuse_octets("thumbprint", why, hint);
-	thumbprint = palloc(VARHDRSZ + length);
-	SET_VARSIZE(thumbprint, VARHDRSZ + length);
-	memcpy(VARDATA(thumbprint), octets, length);
-	return thumbprint;
+	return cmblock_make_bytea(octets, length);
 }
 
 PG_FUNCTION_INFO_V1(cmblock_thumbprint_in);

@@ -50,6 +50,16 @@ cmblock_message_octets(StringInfo message, int *length)
 	return (const unsigned char *) pq_getmsgbytes(message, *length);
 }
 
+bytea *
+cmblock_make_bytea(const void *octets, size_t size)
+{
+	bytea *value = palloc(add_size(size, VARHDRSZ));
+
+	SET_VARSIZE(value, VARHDRSZ + size);
+	memcpy(VARDATA(value), octets, size);
+	return value;
+}
+
 char *
 cmblock_hex_string(const unsigned char *octets, int length)
 {

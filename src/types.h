@@ -47,6 +47,9 @@ extern char *cmblock_smsid_string(const Smsid *smsid);
 /* A thumbprint of 20 or 32 octets; the result is palloc'd. */
 extern struct varlena *cmblock_make_thumbprint(const unsigned char *octets, int length);
 
+/* A copy of these octets as a value of type bytea. */
+extern bytea *cmblock_make_bytea(const void *octets, size_t size);
+
 /* Hexadecimal in capitals without separators: a palloc'd string. */
 extern char *cmblock_hex_string(const unsigned char *octets, int length);
 

@@ -365,9 +365,7 @@ cmblock_read_certificate(const bytea *der, CertificateProblem *problem)
 	facts->issuer = name_text(X509_get_issuer_name(facts->x509));
 	cmblock_sha256(data, length, facts->sha256);
 	cmblock_sha1(data, length, facts->sha1);
-	facts->der = palloc(VARHDRSZ + length);
-	SET_VARSIZE(facts->der, VARHDRSZ + length);
-	memcpy(VARDATA(facts->der), data, length);
+	facts->der = cmblock_make_bytea(data, length);
 	return facts;
 }
 

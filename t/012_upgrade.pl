@@ -115,13 +115,11 @@ my %instead = (
 my $directory = sql($node, q{SELECT setting FROM pg_config WHERE name = 'SHAREDIR'}) . '/extension';
 my $proof = 'cmblock_proof';
 
-sub write_file
+sub write_script
 {
 	my ($name, $text) = @_;
 
-	open my $fh, '>', "$directory/$name" or die "could not write $name: $!";
-	print $fh $text;
-	close $fh or die "could not write $name: $!";
+	write_file("$directory/$name", $text);
 	return;
 }
 
@@ -138,10 +136,10 @@ SKIP:
 	skip "the directory of the extensions, $directory, cannot be written", 1 unless -w $directory;
 	my $base = slurp_file("$top/sql/cmblock--$version.sql");
 
-	write_file("$proof.control", "comment = 'a copy that t/012_upgrade makes'\ndefault_version = '2'\nmodule_pathname = '\$libdir/cmblock'\nrelocatable = false\n");
-	write_file("$proof--1.sql", $base . $both . $was);
-	write_file("$proof--2.sql", $base . $both . $is);
-	write_file("$proof--1--upgraded$_.sql", upgrade_without($steps[$_][0])) foreach 0 .. $#steps;
+	write_script("$proof.control", "comment = 'a copy that t/012_upgrade makes'\ndefault_version = '2'\nmodule_pathname = '\$libdir/cmblock'\nrelocatable = false\n");
+	write_script("$proof--1.sql", $base . $both . $was);
+	write_script("$proof--2.sql", $base . $both . $is);
+	write_script("$proof--1--upgraded$_.sql", upgrade_without($steps[$_][0])) foreach 0 .. $#steps;
 
 	my $new = fingerprint($proof, "CREATE EXTENSION $proof");
 	foreach my $n (0 .. $#steps)

@@ -14,13 +14,11 @@ use Test::More;
 my %canary = map { ($_ => "c4n4ry-$_-p4ssw0rd") } qw(passfile service mapping);
 my $files = PostgreSQL::Test::Utils::tempdir('credentials');
 
-sub write_file
+sub write_private
 {
 	my ($name, $text) = @_;
 
-	open my $fh, '>', "$files/$name" or die "could not write $name: $!";
-	print $fh $text;
-	close $fh or die "could not write $name: $!";
+	write_file("$files/$name", $text);
 	chmod 0600, "$files/$name" or die "could not change mode of $name: $!";
 	return "$files/$name";
 }
@@ -35,8 +33,8 @@ close $hba or die $!;
 $s01->reload;
 sql($s01, "SELECT cmblock.accept_link('P01', 'p01_link')");
 
-my $passfile = write_file('passfile', join(':', '127.0.0.1', $s01->port, 'postgres', 'p01_link', $canary{passfile}) . "\n");
-local $ENV{PGSERVICEFILE} = write_file('services', "[s01]\nhost=127.0.0.1\nport=${\ $s01->port }\ndbname=postgres\npassword=$canary{service}\n");
+my $passfile = write_private('passfile', join(':', '127.0.0.1', $s01->port, 'postgres', 'p01_link', $canary{passfile}) . "\n");
+local $ENV{PGSERVICEFILE} = write_private('services', "[s01]\nhost=127.0.0.1\nport=${\ $s01->port }\ndbname=postgres\npassword=$canary{service}\n");
 my $p01 = new_site('p01', code => 'P01', kind => 'primary', hierarchy => hierarchy_uuid, conf => "cmblock.retry_max = '200ms'\n");
 my $n = 0;
 

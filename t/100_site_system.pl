@@ -64,16 +64,6 @@ my %port = map { $_ => PostgreSQL::Test::Cluster::get_free_port() } qw(https enh
 my $curl_count = 0;
 my $httpd_runs;
 
-sub write_file
-{
-	my ($path, $text) = @_;
-
-	open my $fh, '>', $path or die "could not write $path: $!";
-	print $fh $text;
-	close $fh or die "could not write $path: $!";
-	return;
-}
-
 sub httpd
 {
 	my (@arguments) = @_;

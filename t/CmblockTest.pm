@@ -28,7 +28,7 @@ use Test::More;
 our @EXPORT = qw(
   new_site setup_site server_options
   sql sql_is sql_like sql_ok sql_fails wait_until
-  ca leaf crl bytea pem_of
+  ca leaf crl bytea pem_of write_file
 );
 
 # The superuser is the same whoever runs the tests, so that messages with his name are, too.
@@ -373,6 +373,7 @@ END
 	return;
 }
 
+# Writes a file anew, or dies.
 sub write_file
 {
 	my ($path, $text) = @_;

@@ -437,13 +437,8 @@ take_answer_safely(Link *link, Comparison *c)
 	}
 	PG_CATCH();
 	{
-		ErrorData *error;
+		ErrorData *error = cmblock_abort_work_for_error(context);
 
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		cmblock_abort_work();
-		MemoryContextSwitchTo(context);
 		strlcpy(link->peer.sqlstate, unpack_sql_state(error->sqlerrcode), sizeof(link->peer.sqlstate));
 		snprintf(link->peer.error, sizeof(link->peer.error), "%s%s%s", error->message,
 				 error->detail ? ". " : "", error->detail ? error->detail : "");

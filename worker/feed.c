@@ -86,14 +86,10 @@ static const char *
 query(const TableFeed *table, BatchTable which, const char *start)
 {
 	StringInfoData sql;
-	int count;
-	const char *const *columns = cmblock_batch_columns(which, &count);
 
 	initStringInfo(&sql);
-	appendStringInfoString(&sql, "SELECT ");
-	for (int i = 0; i < count; i++)
-		appendStringInfo(&sql, "%s, ", columns[i]);
-	appendStringInfo(&sql, "change_xid FROM cmblock.%s WHERE %s", table->name, start);
+	cmblock_batch_select(&sql, which, table->name);
+	appendStringInfo(&sql, " WHERE %s", start);
 	appendStringInfo(&sql, QUERY_TAIL, table->key);
 	return sql.data;
 }

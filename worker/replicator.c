@@ -182,11 +182,7 @@ connection_options(Link *link)
 	}
 	PG_CATCH();
 	{
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		cmblock_abort_work();
-		MemoryContextSwitchTo(context);
+		error = cmblock_abort_work_for_error(context);
 	}
 	PG_END_TRY();
 	if (error)
@@ -333,11 +329,7 @@ link_opened(Link *link)
 	}
 	PG_CATCH();
 	{
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		cmblock_abort_work();
-		MemoryContextSwitchTo(context);
+		error = cmblock_abort_work_for_error(context);
 	}
 	PG_END_TRY();
 	if (error)

@@ -36,11 +36,7 @@ octets_datum(const unsigned char *octets)
 static Datum
 scope_datum(const unsigned char *octets)
 {
-	bytea *value = palloc(VARHDRSZ + SHA256_OCTETS);
-
-	SET_VARSIZE(value, VARHDRSZ + SHA256_OCTETS);
-	memcpy(VARDATA(value), octets, SHA256_OCTETS);
-	return PointerGetDatum(value);
+	return PointerGetDatum(cmblock_make_bytea(octets, SHA256_OCTETS));
 }
 
 static char *
@@ -243,16 +239,6 @@ is_of_authority(const CrlTaking *taking, Datum authority)
 	return DatumGetBool(cmblock_result(1, &isnull));
 }
 
-static bytea *
-body_as_bytea(const Fetch *fetch)
-{
-	bytea *copy = palloc(add_size(fetch->size, VARHDRSZ));
-
-	SET_VARSIZE(copy, fetch->size + VARHDRSZ);
-	memcpy(VARDATA(copy), fetch->body, fetch->size);
-	return copy;
-}
-
 /* Error pages come with status 200 often enough to deserve a sentence of their own. */
 static const char *
 not_a_crl(const Fetch *fetch)
@@ -310,7 +296,7 @@ take_in(Settlement *s, bool delta, Datum authority, const char *subject)
 	s->error = not_a_crl(s->fetch);
 	if (s->error)
 		return;
-	cmblock_take_in_crl(body_as_bytea(s->fetch), s->fetch->url, &taking);
+	cmblock_take_in_crl(cmblock_make_bytea(s->fetch->body, s->fetch->size), s->fetch->url, &taking);
 	if (taking.outcome != CRLOUT_REFUSED && !taking.has_scope)
 		complete(&taking);
 
@@ -472,13 +458,8 @@ settle(Settlement *s)
 
 /* What was raised, in words that outlive the transaction. Not for the source to blame: the CRL as such was not judged. */
 static void
-note_error(Settlement *s, MemoryContext context)
+note_error(Settlement *s, const ErrorData *error)
 {
-	ErrorData *error;
-
-	MemoryContextSwitchTo(context);
-	error = CopyErrorData();
-	FlushErrorState();
 	s->outcome = NOT_FETCHED;
 	s->has_crl = false;
 	s->error = psprintf("The CRL could not be taken in: %s%s%s", error->message, error->detail ? ". " : ".",
@@ -516,8 +497,7 @@ cmblock_settle_fetch(const Fetch *fetch, TimestampTz started)
 	}
 	PG_CATCH();
 	{
-		note_error(&s, context);
-		cmblock_abort_work();
+		note_error(&s, cmblock_abort_work_for_error(context));
 		settled = false;
 	}
 	PG_END_TRY();

@@ -104,3 +104,16 @@ cmblock_abort_work(void)
 	AbortCurrentTransaction();
 	MemoryContextSwitchTo(callers_context);
 }
+
+ErrorData *
+cmblock_abort_work_for_error(MemoryContext context)
+{
+	ErrorData *error;
+
+	MemoryContextSwitchTo(context);
+	error = CopyErrorData();
+	FlushErrorState();
+	cmblock_abort_work();
+	MemoryContextSwitchTo(context);
+	return error;
+}

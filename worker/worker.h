@@ -43,7 +43,10 @@ typedef enum WorkerGround
 extern WorkerGround cmblock_begin_work(void);
 extern void cmblock_end_work(void);
 
-/* After an error was caught: gives up the transaction, if there is one. */
+/* Gives up the transaction, if there is one. */
 extern void cmblock_abort_work(void);
+
+/* The same in PG_CATCH: returns the error, in `context`, which is current then. */
+extern ErrorData *cmblock_abort_work_for_error(MemoryContext context);
 
 #endif
