@@ -5,6 +5,7 @@ use warnings;
 use FindBin;
 use lib $FindBin::RealBin;
 use CmblockLinks;
+use CmblockSession;
 use CmblockTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -99,7 +100,7 @@ sql_is($cen, 'SELECT rows_ignored FROM cmblock.replication_cursor WHERE neighbou
 
 # ---------- the wrong feeds ----------
 # A cursor on a sequence loses a row that commits late.
-my $late = open_session($p01);
+my $late = session($p01);
 query($late, "BEGIN; SELECT cmblock.register_client('${\ client(1) }', 'late')");
 sql($p01, "SELECT cmblock.register_client('${\ client(2) }', 'early')");
 wait_for_block($p02, client(2), 0, 'a later transaction commits first and arrives while the first is open');
@@ -116,13 +117,13 @@ wait_for_block($p02, client(2), 0, 'then the one with the lower number: its vers
 
 # An xmin horizon is held back by any open transaction, in another database as well.
 sql($p01, 'CREATE DATABASE elsewhere');
-my $pin = open_session($p01, 'elsewhere');
+my $pin = session($p01, 'elsewhere');
 query($pin, 'BEGIN ISOLATION LEVEL REPEATABLE READ; CREATE TABLE t (a int); SELECT pg_current_xact_id()');
 sql($p01, "SELECT cmblock.block_client('${\ client(1) }')");
 wait_for_block($p02, client(1), 1, 'a transaction open in another database holds nothing back');
 query($pin, 'ROLLBACK');
-close_session($pin);
-close_session($late);
+leave($pin);
+leave($late);
 
 # ---------- prepared transactions ----------
 sql($p01, "BEGIN; SELECT cmblock.register_client('${\ client(3) }', 'prepared'); PREPARE TRANSACTION 'p'");

@@ -6,6 +6,7 @@ use FindBin;
 use IO::Socket::INET;
 use lib $FindBin::RealBin;
 use CmblockLinks;
+use CmblockSession;
 use CmblockTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -90,7 +91,7 @@ for my $what ('busy', 'idle', 'waiting for the lock of a DROP EXTENSION')
 	make_busy() if $what eq 'busy';
 	if ($what =~ /lock/)
 	{
-		$session = open_session($p01);
+		$session = session($p01);
 		query($session, 'BEGIN; DROP EXTENSION cmblock CASCADE');
 		# Any server that is created wakes the replicator.
 		sql($p01, 'CREATE FOREIGN DATA WRAPPER other; CREATE SERVER other FOREIGN DATA WRAPPER other');
@@ -100,7 +101,7 @@ for my $what ('busy', 'idle', 'waiting for the lock of a DROP EXTENSION')
 
 	$p01->stop('fast');
 	cmp_ok(time - $started, '<', 5, "a server whose replicator is $what stops at once");
-	eval { close_session($session) } if $session;
+	eval { leave($session) } if $session;
 	$p01->start;
 }
 wait_for_all('stopped and started');
@@ -165,10 +166,10 @@ wait_for_all('and sends');
 sql_fails($p01, "CREATE ROLE ordinary LOGIN; SET ROLE ordinary; DROP DATABASE third", '42501', qr/must be owner/, 'who may not drop it');
 sql_is($p01, "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'cmblock replicator' AND datname = 'third'", '1', 'does not stop it either');
 
-my $guest = open_session($p01, 'third');
+my $guest = session($p01, 'third');
 query($guest, 'SELECT 1');
 sql_fails($p01, 'DROP DATABASE third', '55006', qr/is being accessed by other users/, 'a DROP DATABASE that fails for another reason');
-close_session($guest);
+leave($guest);
 wait_until($p01, "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'cmblock replicator' AND datname = 'third'", 'gives the replicator back', '1');
 
 register_at_second('third', 1000);
@@ -186,10 +187,10 @@ unlike(slurp_file($p01->logfile), qr/FATAL:  database ".*" does not exist|FATAL:
 # ---------- the extension ----------
 make_busy();
 $pid = worker_pid($p01);
-my $holder = open_session($p01);
+my $holder = session($p01);
 query($holder, 'BEGIN; DROP EXTENSION cmblock CASCADE');
 query($holder, 'ROLLBACK');
-close_session($holder);
+leave($holder);
 wait_for_all('a DROP EXTENSION that is rolled back');
 
 sql($p01, "UPDATE pg_extension SET extversion = '0.9' WHERE extname = 'cmblock'");

@@ -5,6 +5,7 @@ use warnings;
 use FindBin;
 use lib $FindBin::RealBin;
 use CmblockLinks;
+use CmblockSession;
 use CmblockTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -145,14 +146,12 @@ sql_is($p01, "SELECT string_agg(concat_ws(' ', site, state, detail), E'\\n' ORDE
 	'what P02 acknowledged before, it still has');
 
 # Waiting goes on when the site comes back.
-my $waiter = open_session($p01);
-$waiter->{in} .= "SELECT cmblock.wait_for_enforcement('$pc2', '60 s') IS NOT NULL;\n\\echo ~done~\n";
-$waiter->{run}->pump_nb;
+my $waiter = session($p01);
+say($waiter, "SELECT cmblock.wait_for_enforcement('$pc2', '60 s') IS NOT NULL");
 wait_until($p01, "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT cmblock.wait_for_enf%' AND state = 'active' AND wait_event = 'Extension'", 'a session waits', '1');
 $p02->start;
-$waiter->{run}->pump until $waiter->{out} =~ /~done~/;
-like($waiter->{out}, qr/^t$/m, 'it is told when P02 is back and has it');
-close_session($waiter);
+is(answer($waiter), 't', 'it is told when P02 is back and has it');
+leave($waiter);
 sql_is($p01, states($pc2), $everywhere, 'and so is everybody');
 sql_is($s02, "SELECT cmblock.is_allowed('$pc2')", 'f', 'S02 refuses the client');
 
@@ -166,15 +165,10 @@ sql($p01, "SELECT cmblock.resume_link('S01')");
 sql_is($p01, "SELECT cmblock.wait_for_enforcement('$pc2', '30 s') IS NOT NULL", 't', 'until it goes on');
 
 # ---------- many ask at once ----------
-my @sessions = map { open_session($p01) } 1 .. 8;
+my @sessions = map { session($p01) } 1 .. 8;
 sql($p01, "SELECT cmblock.block_client('$pc2')");
-$_->{in} .= "SELECT cmblock.wait_for_enforcement('$pc2', '30 s') IS NOT NULL;\n\\echo ~done~\n" for @sessions;
-$_->{run}->pump_nb for @sessions;
-for my $session (@sessions)
-{
-	$session->{run}->pump until $session->{out} =~ /~done~/;
-}
-is(join('', map { $_->{out} =~ /^t$/m ? 't' : 'f' } @sessions), 'tttttttt', 'eight sessions wait at the same time');
-close_session($_) for @sessions;
+say($_, "SELECT cmblock.wait_for_enforcement('$pc2', '30 s') IS NOT NULL") for @sessions;
+is(join('', map { answer($_) } @sessions), 'tttttttt', 'eight sessions wait at the same time');
+leave($_) for @sessions;
 
 done_testing();

@@ -5,6 +5,7 @@ use warnings;
 use FindBin;
 use lib $FindBin::RealBin;
 use CmblockLinks;
+use CmblockSession;
 use CmblockTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -30,22 +31,22 @@ sql($p01, "ALTER SYSTEM SET cmblock.batch_rows = 500; SELECT pg_reload_conf()");
 sql($p01, "SELECT cmblock.unlink_site('S01')");
 sql($s01, "SELECT cmblock.unlink_site('P01'); SELECT cmblock.accept_link('P01', 'p01_link')");
 sql($p01, "SELECT cmblock.register_client(format('00000000-0000-0000-0000-%s', lpad(n::text, 12, '0'))::cmblock.smsid, 'pc' || n) FROM generate_series(1, 5000) n");
-my $blocker = open_session($s01);
+my $blocker = session($s01);
 query($blocker, 'BEGIN; LOCK TABLE cmblock.client IN EXCLUSIVE MODE');
 sql($p01, "SELECT cmblock.link_site('S01', 's01')");
 wait_until($p01, status('phase'), 'the first synchronisation begins', 'first synchronisation');
 wait_until($p01, status('rows_under_way BETWEEN 500 AND 4999, lag_rows = 5002'), 'its progress: rows sent of those to send', 't t');
 query($blocker, 'COMMIT');
-close_session($blocker);
+leave($blocker);
 wait_until($p01, status('phase, lag_rows, rows, batches >= 10, bytes > 500000'), 'then the link is idle, and says how much it took', 'idle 0 5002 t t');
 
 # ---------- sending ----------
-my $again = open_session($s01);
+my $again = session($s01);
 query($again, 'BEGIN; LOCK TABLE cmblock.client IN EXCLUSIVE MODE');
 sql($p01, "SELECT cmblock.block_client('$client')");
 wait_until($p01, status('phase, rows_under_way'), 'a change that waits for a lock at the neighbour is being sent', 'sending 1');
 query($again, 'COMMIT');
-close_session($again);
+leave($again);
 wait_for_block($s01, $client, 1, 'it arrives');
 
 # ---------- maintenance ----------
@@ -62,7 +63,7 @@ wait_for_block($s01, $client, 0, 'what was missed comes when it goes on');
 wait_until($p01, status('phase, failures, lag_rows'), 'and the link is idle', 'idle 0 0');
 
 # ---------- waiting to retry, and notifications ----------
-my $listener = open_session($p01);
+my $listener = session($p01);
 query($listener, 'LISTEN cmblock_replication');
 $s01->stop('fast');
 wait_until($p01, status("state, failures >= 24, last_error_sqlstate LIKE '08%', last_error_at > now() - interval '1 min', next_retry_at > now() - interval '1 min', last_error IS NOT NULL"),
@@ -73,7 +74,7 @@ $s01->start;
 wait_until($p01, status('state, phase, failures, next_retry_at'), 'and is active when the neighbour is back', 'active idle 0');
 $told .= query($listener, 'SELECT 1');
 is(join(', ', $told =~ /"cmblock_replication" with payload "(.*?)"/g), 'S01 degraded, S01 failed, S01 active', 'listeners are told of each state');
-close_session($listener);
+leave($listener);
 
 # ---------- who may look ----------
 sql($p01, "CREATE ROLE watcher; SELECT cmblock.grant_privilege('watcher', 'reader')");

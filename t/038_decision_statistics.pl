@@ -5,6 +5,7 @@ use warnings;
 use FindBin;
 use lib $FindBin::RealBin;
 use CmblockLinks;
+use CmblockSession;
 use CmblockTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -44,10 +45,10 @@ sql_is($p01, "SELECT reason, transport, request, decisions FROM cmblock.decision
 sql_is($p01, "BEGIN; SELECT cmblock.is_allowed('$good', transport => 'http'); ROLLBACK; ${\ counts() }",
 	"t\nallowed 3, client_unknown 1, client_blocked 1", 'a decision was made, whatever becomes of the transaction');
 
-my $session = open_session($p01);
+my $session = session($p01);
 query($session, "SELECT cmblock.is_allowed('$good', transport => 'http') FROM generate_series(1, 10)");
 sql_is($p01, counts(), 'allowed 13, client_unknown 1, client_blocked 1', 'other sessions see the counts of one that goes on');
-close_session($session);
+leave($session);
 sql_is($p01, counts(), 'allowed 13, client_unknown 1, client_blocked 1', 'none is lost when it ends');
 
 my $parallel = 'SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0; SET parallel_leader_participation = off;';
@@ -61,14 +62,14 @@ is($p01->safe_psql('other', 'SELECT cmblock.is_allowed(); ' . counts()), "f\nsit
 sql_is($p01, counts(), 'allowed 13, client_unknown 1, client_blocked 1001', 'which are not those of this one');
 
 # ---------- reset ----------
-$session = open_session($p01);
+$session = session($p01);
 query($session, "SELECT cmblock.is_allowed('$good', transport => 'http') FROM generate_series(1, 7)");
 sql($p01, 'SELECT cmblock.reset_decision_statistics()');
 sql_is($p01, counts(), '', 'after a reset all counts are zero');
 sql_is($p01, "SELECT bool_and(stats_reset > now() - interval '1 min' AND stats_reset > pg_postmaster_start_time()) FROM cmblock.decision_statistics", 't', 'and stats_reset says when that was');
 query($session, "SELECT cmblock.is_allowed('$good', transport => 'http') FROM generate_series(1, 5)");
 sql_is($p01, counts(), 'allowed 5', 'a session that had counted before counts on from there');
-close_session($session);
+leave($session);
 sql_is($p01, counts(), 'allowed 5', 'also when it has ended');
 is($p01->safe_psql('other', counts()), 'site_not_set_up 1', 'the other database was not reset');
 
@@ -133,9 +134,9 @@ $p01->reload;
 wait_until($p01, 'SHOW cmblock.log_refusals_rate', 'the rate is 3 lines a second', '3');
 $offset = -s $p01->logfile;
 sql($p01, 'SELECT cmblock.reset_decision_statistics()');
-my @sessions = map { open_session($p01) } 1 .. 2;
+my @sessions = map { session($p01) } 1 .. 2;
 query($_, "SELECT cmblock.is_allowed('$bad', transport => 'http') FROM generate_series(1, 2000)") foreach @sessions;
-close_session($_) foreach @sessions;
+leave($_) foreach @sessions;
 @lines = log_since($p01, $offset);
 my %second = map { /^(\S+ [\d:]+)/ ? ($1 => 1) : () } @lines;
 cmp_ok(scalar @lines, '<=', 3 * keys %second, 'all sessions together write no more lines than that');

@@ -5,6 +5,7 @@ use warnings;
 use FindBin;
 use lib $FindBin::RealBin;
 use CmblockLinks;
+use CmblockSession;
 use CmblockTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -120,18 +121,15 @@ sql($p01, "SELECT cmblock.import_crl(${\ bytea(crl($root, number => 3)) })");
 my $file = PostgreSQL::Test::Utils::tempdir() . '/crl.der';
 PostgreSQL::Test::Utils::append_to_file($file, slurp_file(crl($root, number => 4, revoked => [ map { { serial => sprintf('%08X', 0x10000000 + $_) } } 1 .. 3 ])->{der}));
 chmod 0644, $file;
-my $blocker = open_session($p01);
+my $blocker = session($p01);
 query($blocker, 'BEGIN; SELECT FROM cmblock.crl_scope FOR UPDATE');
-my $import = open_session($p01);
+my $import = session($p01);
 my $pid = query($import, 'SELECT pg_backend_pid()');
-$import->{in} .= "SELECT outcome FROM cmblock.import_crl(pg_read_binary_file('$file'));\n\\echo ~done~\n";
-$import->{out} = '';
-$import->{run}->pump_nb;
+say($import, "SELECT outcome FROM cmblock.import_crl(pg_read_binary_file('$file'))");
 wait_until($p01, "SELECT pid, command, phase, done IS NULL, unit IS NULL, started_at <= phase_started_at FROM cmblock.progress", 'an import shows what it waits for', "$pid|import_crl|waiting for another import|t|t|t");
 sql_is($p01, "SELECT query LIKE '%import_crl%', state FROM pg_stat_activity WHERE pid = $pid", 't|active', 'and pg_stat_activity who that is');
 query($blocker, 'ROLLBACK');
-$import->{run}->pump until $import->{out} =~ /~done~/;
-like($import->{out}, qr/accepted/, 'it goes on');
+is(answer($import), 'accepted', 'it goes on');
 sql_is($p01, 'SELECT count(*) FROM cmblock.progress', '0', 'and is shown no more when it has ended');
 query($blocker, 'BEGIN; SELECT FROM cmblock.crl_scope FOR UPDATE');
 PostgreSQL::Test::Utils::append_to_file("$file.5", slurp_file(crl($root, number => 5)->{der}));
@@ -140,7 +138,7 @@ sql_fails($p01, "SET lock_timeout = '100ms'; SELECT cmblock.import_crl(pg_read_b
 sql_is($p01, 'SELECT count(*) FROM cmblock.progress', '0', 'is shown no more');
 sql_is($p01, "SET lock_timeout = '100ms'; DO \$\$ BEGIN PERFORM * FROM cmblock.check_crl(pg_read_binary_file('$file.5')); EXCEPTION WHEN lock_not_available THEN NULL; END \$\$; SELECT count(*) FROM cmblock.progress", '0', 'nor one that fails inside of an exception block');
 query($blocker, 'ROLLBACK');
-close_session($_) foreach $blocker, $import;
+leave($_) foreach $blocker, $import;
 
 # The refresher shows what it takes in.
 my $crls = PostgreSQL::Test::Utils::tempdir();
@@ -150,13 +148,13 @@ chmod 0644, "$crls/a.crl";
 sql($p01, "ALTER SYSTEM SET cmblock.crl_file_directory = '$crls'");
 sql($p01, 'SELECT pg_reload_conf()');
 wait_until($p01, 'SHOW cmblock.crl_file_directory', 'the refresher may read files', $crls);
-$blocker = open_session($p01);
+$blocker = session($p01);
 query($blocker, 'BEGIN; SELECT FROM cmblock.crl_scope FOR UPDATE');
 sql($p01, "SELECT cmblock.add_crl_distribution_point('$root->{sha256}', 'file://$crls/a.crl')");
 wait_until($p01, "SELECT a.backend_type, a.state, a.query, p.command, p.phase FROM cmblock.progress p JOIN pg_stat_activity a USING (pid)",
 	'an import by the refresher', "cmblock refresher|active|taking in the CRL from file://$crls/a.crl|import_crl|waiting for another import");
 query($blocker, 'ROLLBACK');
-close_session($blocker);
+leave($blocker);
 wait_until($p01, "SELECT state FROM cmblock.crl_status WHERE url IS NOT NULL", 'which goes on', 'ok');
 
 # ---------- who may look ----------

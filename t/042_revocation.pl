@@ -5,6 +5,7 @@ use warnings;
 use FindBin;
 use lib $FindBin::RealBin;
 use CmblockLinks;
+use CmblockSession;
 use CmblockTest;
 use CrlTest;
 use Der;
@@ -17,26 +18,6 @@ my @cert = map { der_leaf($root, "pc$_", serial => sprintf '%04X', 0x4000 + $_) 
 
 sub client { return sprintf "'GUID:00000000-0000-0000-0000-%012d'", $_[0]; }
 
-# A session that stays: what it prints for a statement.
-sub session
-{
-	my ($node) = @_;
-	my ($in, $out) = ('', '');
-	my $timer = IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default);
-	my $psql = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('postgres') ], '<', \$in, '>', \$out, '2>', \$out, $timer);
-
-	return {
-		ask => sub {
-			$out = '';
-			$in .= "$_[0];\n\\echo done\n";
-			$psql->pump until $out =~ /^done$/m || !$psql->pumpable;
-			return $out =~ s/^done\n//mr =~ s/\n\z//r;
-		},
-		send => sub { $out = ''; $in .= "$_[0];\n\\echo done\n"; $psql->pump_nb; return; },
-		result => sub { $psql->pump until $out =~ /^done$/m; return $out =~ s/^done\n//mr =~ s/\n\z//r; },
-		end => sub { $in .= "\\q\n"; $psql->finish; return; } };
-}
-
 sub question { return "SELECT status FROM cmblock.revocation_status(${\ hex_literal($_[0]) })"; }
 sub import { return "SELECT outcome FROM cmblock.import_crl(${\ hex_literal($_[0]) })"; }
 
@@ -45,40 +26,40 @@ subtest 'sessions and transactions' => sub {
 
 	fresh($root);
 	take(der_crl($root));
-	is($_->{ask}(question($cert[0])), 'good', 'a session that has looked') foreach $one, $two;
-	$one->{ask}('BEGIN');
-	is($one->{ask}(import(der_crl($root, number => 2, revoked => ['4000']))), 'accepted', 'a CRL is taken in');
-	is($one->{ask}(question($cert[0])), 'revoked', 'its own transaction sees it');
-	is($two->{ask}(question($cert[0])), 'good', 'another one does not');
-	$one->{ask}('ROLLBACK');
-	is($one->{ask}(question($cert[0])), 'good', 'rolled back');
-	$one->{ask}('BEGIN');
-	$one->{ask}('SAVEPOINT s');
-	$one->{ask}(import(der_crl($root, number => 2, revoked => ['4000'])));
-	is($one->{ask}(question($cert[0])), 'revoked', 'in a savepoint');
-	$one->{ask}('ROLLBACK TO s');
-	is($one->{ask}(question($cert[0])), 'good', 'rolled back to it');
-	$one->{ask}('COMMIT');
-	$two->{ask}('BEGIN ISOLATION LEVEL REPEATABLE READ');
-	is($two->{ask}(question($cert[0])), 'good', 'a transaction with a snapshot');
-	$one->{ask}(import(der_crl($root, number => 2, revoked => ['4000'])));
-	is($two->{ask}(question($cert[0])), 'revoked', 'sees what was committed since, as decisions do');
-	$two->{ask}('COMMIT');
+	is(ask($_, question($cert[0])), 'good', 'a session that has looked') foreach $one, $two;
+	ask($one, 'BEGIN');
+	is(ask($one, import(der_crl($root, number => 2, revoked => ['4000']))), 'accepted', 'a CRL is taken in');
+	is(ask($one, question($cert[0])), 'revoked', 'its own transaction sees it');
+	is(ask($two, question($cert[0])), 'good', 'another one does not');
+	ask($one, 'ROLLBACK');
+	is(ask($one, question($cert[0])), 'good', 'rolled back');
+	ask($one, 'BEGIN');
+	ask($one, 'SAVEPOINT s');
+	ask($one, import(der_crl($root, number => 2, revoked => ['4000'])));
+	is(ask($one, question($cert[0])), 'revoked', 'in a savepoint');
+	ask($one, 'ROLLBACK TO s');
+	is(ask($one, question($cert[0])), 'good', 'rolled back to it');
+	ask($one, 'COMMIT');
+	ask($two, 'BEGIN ISOLATION LEVEL REPEATABLE READ');
+	is(ask($two, question($cert[0])), 'good', 'a transaction with a snapshot');
+	ask($one, import(der_crl($root, number => 2, revoked => ['4000'])));
+	is(ask($two, question($cert[0])), 'revoked', 'sees what was committed since, as decisions do');
+	ask($two, 'COMMIT');
 
 	# Two at a time: the second waits, and compares with what the first has left.
-	$one->{ask}('BEGIN');
-	is($one->{ask}(import(der_crl($root, number => 4, revoked => ['4000']))), 'accepted', 'number 4');
-	$two->{send}(import(der_crl($root, number => 3, revoked => ['4000'])));
+	ask($one, 'BEGIN');
+	is(ask($one, import(der_crl($root, number => 4, revoked => ['4000']))), 'accepted', 'number 4');
+	say($two, import(der_crl($root, number => 3, revoked => ['4000'])));
 	ok($site->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"), 'number 3 waits');
-	$one->{ask}('COMMIT');
-	like($two->{result}(), qr/older than one that was held before/, 'and is refused');
-	$one->{ask}('BEGIN');
-	$one->{ask}(import(der_crl($root, number => 5, revoked => ['4000'])));
-	$two->{send}(import(der_crl($root, number => 5, revoked => ['4000'])));
+	ask($one, 'COMMIT');
+	like(answer($two), qr/older than one that was held before/, 'and is refused');
+	ask($one, 'BEGIN');
+	ask($one, import(der_crl($root, number => 5, revoked => ['4000'])));
+	say($two, import(der_crl($root, number => 5, revoked => ['4000'])));
 	ok($site->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"), 'number 5 again waits');
-	$one->{ask}('COMMIT');
-	like($two->{result}(), qr/two different/, 'an ECDSA signature is another each time');
-	$_->{end}() foreach $one, $two;
+	ask($one, 'COMMIT');
+	like(answer($two), qr/two different/, 'an ECDSA signature is another each time');
+	leave($one, $two);
 };
 
 subtest 'a standby' => sub {
@@ -91,12 +72,12 @@ subtest 'a standby' => sub {
 	$standby->start;
 	is(sql($standby, question($cert[1])), 'revoked', 'knows what was there');
 	my $reader = session($standby);
-	is($reader->{ask}(question($cert[2])), 'good', 'a session of it that has looked');
+	is(ask($reader, question($cert[2])), 'good', 'a session of it that has looked');
 	take(der_crl($root, number => 2, revoked => [ '4001', '4002' ]));
 	$site->wait_for_catchup('standby', 'replay', $site->lsn('flush'));
-	is($reader->{ask}(question($cert[2])), 'revoked', 'sees what came since');
-	like($reader->{ask}(import(der_crl($root, number => 3))), qr/read-only/, 'nothing is taken in there');
-	$reader->{end}();
+	is(ask($reader, question($cert[2])), 'revoked', 'sees what came since');
+	like(ask($reader, import(der_crl($root, number => 3))), qr/read-only/, 'nothing is taken in there');
+	leave($reader);
 	$standby->promote;
 	like(sql($standby, "SELECT message FROM (SELECT cmblock.check_crl(${\ hex_literal(der_crl($root, number => 1)) })::text) c (message)"),
 		qr/older than one that was held before/, 'after promotion the mark is there');

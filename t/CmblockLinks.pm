@@ -1,9 +1,7 @@
-# What the tests of replication share: links between sites, and sessions that stay open.
+# What the tests of replication share: links between sites, and waiting for what travels over them.
 #
 #	link_sites($p01, 'P01', $cen, 'CEN');           # P01 sends to CEN
 #	my %site = hierarchy('CEN', 'P01', 'P02', 'S01');
-#	my $session = open_session($p01);
-#	query($session, 'BEGIN');
 #	wait_for_equality(\%site, 'all sites have the same rows');
 package CmblockLinks;
 
@@ -12,12 +10,11 @@ use warnings;
 use Carp;
 use CmblockTest;
 use Exporter 'import';
-use IPC::Run;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
-our @EXPORT = qw(link_sites hierarchy hierarchy_uuid open_session query close_session
+our @EXPORT = qw(link_sites hierarchy hierarchy_uuid
   wait_for_block worker_pid start_again sites_differ wait_for_equality);
 
 use constant hierarchy_uuid => '11111111-2222-3333-4444-555555555555';
@@ -74,40 +71,6 @@ sub hierarchy
 		link_sites($parent, $parent{$code}, $node, $code);
 	}
 	return %site;
-}
-
-# ---------- sessions that stay open ----------
-
-sub open_session
-{
-	my ($node, $database) = @_;
-	my $session = { in => '', out => '', err => '', timer => IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default) };
-
-	$session->{run} = IPC::Run::start(
-		[ 'psql', '-XAtq', '-d', $node->connstr($database // 'postgres'), '-f', '-' ],
-		'<', \$session->{in}, '>', \$session->{out}, '2>', \$session->{err}, $session->{timer});
-	return $session;
-}
-
-# Run a statement and return what it prints.
-sub query
-{
-	my ($session, $sql) = @_;
-
-	$session->{out} = '';
-	$session->{in} .= "$sql;\n\\echo ~done~\n";
-	$session->{run}->pump until $session->{out} =~ /~done~\n/;
-	croak $session->{err} if $session->{err} =~ /ERROR|FATAL/;
-	return $session->{out} =~ s/\n?~done~\n//r;
-}
-
-sub close_session
-{
-	my ($session) = @_;
-
-	$session->{in} .= "\\q\n";
-	$session->{run}->finish;
-	return;
 }
 
 # ---------- waiting ----------

@@ -240,7 +240,7 @@ if [ ${#programs[@]} -gt 0 ]
 then
 	heading 'TAP tests'
 	unset PGHOST PGPORT PGUSER
-	export TESTDIR=$src TESTDATADIR=$src/tmp_check TESTLOGDIR=$src/tmp_check/log PG_REGRESS=$test_tools/regress/pg_regress PG_TEST_TIMEOUT_DEFAULT=60
+	export TESTDIR=$src TESTDATADIR=$src/tmp_check TESTLOGDIR=$src/tmp_check/log PG_REGRESS=$test_tools/regress/pg_regress PG_TEST_TIMEOUT_DEFAULT=180
 	programs=("${programs[@]/%/.pl}")
 	tap tap "${programs[@]/#/t\/}"
 fi
