@@ -52,7 +52,7 @@ extern const CrlIndex *cmblock_crl_peek(const uint8 *sha256, CrlPin *pin);
 /* cmblock.crl_cache_size, in kB */
 extern int cmblock_crl_cache_size;
 
-/* For cmblock.c. */
+/* For worker/init.c. */
 extern void cmblock_crl_cache_define_settings(void);
 extern Size cmblock_crl_cache_shmem_size(void);
 extern void cmblock_crl_cache_startup(void);

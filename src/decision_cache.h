@@ -164,7 +164,7 @@ extern uint64 cmblock_cache_hash(const void *data, size_t size);
 /* cmblock.decision_cache_size, in kB */
 extern int cmblock_decision_cache_size;
 
-/* For cmblock.c. */
+/* For worker/init.c. */
 extern void cmblock_decision_cache_define_settings(void);
 extern Size cmblock_decision_cache_shmem_size(void);
 extern void cmblock_decision_cache_startup(void);

@@ -40,7 +40,7 @@ cmblock_count_decision(const AccessRequest *request, Reason reason)
 	pg_atomic_write_u64(counter, pg_atomic_read_u64(counter) + 1);
 }
 
-/* Shared memory: for cmblock.c. */
+/* Shared memory: for worker/init.c. */
 extern Size cmblock_decision_statistics_size(void);
 extern void cmblock_decision_statistics_startup(void);
 

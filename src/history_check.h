@@ -7,7 +7,7 @@
 
 #include "postgres.h"
 
-/* Shared memory: for cmblock.c. */
+/* Shared memory: for worker/init.c. */
 extern Size cmblock_history_check_size(void);
 extern void cmblock_history_check_startup(void);
 

@@ -11,7 +11,7 @@
 
 #define INCARNATION_OCTETS 80
 
-/* Shared memory: for cmblock.c. */
+/* Shared memory: for worker/init.c. */
 extern Size cmblock_incarnation_size(void);
 extern void cmblock_incarnation_startup(void);
 

@@ -21,7 +21,7 @@ typedef enum LinkPhase
 	PHASE_PAUSED
 } LinkPhase;
 
-/* Shared memory: for cmblock.c. */
+/* Shared memory: for worker/init.c. */
 extern Size cmblock_phase_size(void);
 extern void cmblock_phase_startup(void);
 

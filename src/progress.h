@@ -40,7 +40,7 @@ extern void cmblock_progress_phase(ProgressPhase phase, int64 total);
 /* So many of them are done. Cheap enough for every single one. */
 extern void cmblock_progress_done(int64 done);
 
-/* Shared memory: for cmblock.c. */
+/* Shared memory: for worker/init.c. */
 extern Size cmblock_progress_size(void);
 extern void cmblock_progress_startup(void);
 

@@ -46,7 +46,7 @@ typedef struct Question
 	TimestampTz renewed; /* when it was asked last */
 } Question;
 
-/* Shared memory: for cmblock.c. */
+/* Shared memory: for worker/init.c. */
 extern Size cmblock_question_size(void);
 extern void cmblock_question_startup(void);
 

@@ -18,7 +18,7 @@ extern void cmblock_log_refusal(const AccessRequest *request, const AccessDecisi
 /* Settings of this part. */
 extern void cmblock_refusal_log_define_settings(void);
 
-/* Shared memory: for cmblock.c. */
+/* Shared memory: for worker/init.c. */
 extern Size cmblock_refusal_log_size(void);
 extern void cmblock_refusal_log_startup(void);
 

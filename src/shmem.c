@@ -2,7 +2,7 @@
  * shmem.c
  *		The library's shared memory: one request hook and one startup hook for all its users.
  *
- * Exists only when the library is in shared_preload_libraries. The users are listed in cmblock.c, their locks in CmblockLock.
+ * Exists only when the library is in shared_preload_libraries. The users are listed in worker/init.c, their locks in CmblockLock.
  * After a crash the postmaster makes shared memory anew, so nothing that matters lives here alone.
  */
 #include "postgres.h"

@@ -22,7 +22,7 @@ typedef enum WorkerKind
 /* A slot each for 1024 databases of one cluster. */
 #define CMBLOCK_MAX_SLOTS (1024 * WORKER_KINDS)
 
-/* Shared memory: for cmblock.c. */
+/* Shared memory: for worker/init.c. */
 extern Size cmblock_slots_size(void);
 extern void cmblock_slots_startup(void);
 

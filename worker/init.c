@@ -1,19 +1,42 @@
 /*
  * init.c
- *		What the workers set up when the library is loaded.
+ *		What happens when the library is loaded. It knows all subsystems, so it is above them, with the workers.
  *
- * The settings exist wherever the library is loaded, so that postgresql.conf can name them; launcher and hooks
- * only when it is preloaded.
+ * It loads with and without shared_preload_libraries (pg_dump and pg_upgrade need the latter). The settings exist wherever it is
+ * loaded, so that postgresql.conf can name them. Preloading adds shared memory, hooks and the background workers; without
+ * it the site still guards, decides and records, but does not replicate by itself.
  */
 #include "postgres.h"
 
 #include <limits.h>
 
+#include "fmgr.h"
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
+#include "utils/builtins.h"
 #include "utils/guc.h"
 
+#include "authority.h"
+#include "cmblock.h"
+#include "crl_cache.h"
+#include "crl_import.h"
+#include "crl_source.h"
+#include "decision_cache.h"
+#include "decision_statistics.h"
+#include "history_check.h"
+#include "incarnation.h"
+#include "phase.h"
+#include "progress.h"
+#include "question.h"
+#include "refusal_log.h"
+#include "settings.h"
+#include "shmem.h"
+#include "slots.h"
 #include "worker.h"
+
+PG_MODULE_MAGIC;
+
+PG_FUNCTION_INFO_V1(cmblock_version);
 
 /* Delay after which the postmaster starts a launcher that ended by an error. */
 #define LAUNCHER_RESTART_SECONDS 5
@@ -24,8 +47,21 @@ int cmblock_retry_max = 60000;
 int cmblock_batch_rows = 4000;
 int cmblock_compare_interval = 86400;
 
+static const ShmemUser shmem_users[] = {
+	{cmblock_slots_size, cmblock_slots_startup},
+	{cmblock_incarnation_size, cmblock_incarnation_startup},
+	{cmblock_crl_cache_shmem_size, cmblock_crl_cache_startup},
+	{cmblock_question_size, cmblock_question_startup},
+	{cmblock_phase_size, cmblock_phase_startup},
+	{cmblock_decision_cache_shmem_size, cmblock_decision_cache_startup},
+	{cmblock_decision_statistics_size, cmblock_decision_statistics_startup},
+	{cmblock_refusal_log_size, cmblock_refusal_log_startup},
+	{cmblock_history_check_size, cmblock_history_check_startup},
+	{cmblock_progress_size, cmblock_progress_startup},
+};
+
 static void
-define_settings(void)
+define_worker_settings(void)
 {
 	DefineCustomIntVariable("cmblock.connect_timeout",
 							"How long to wait for a connection to a neighbour site.", NULL,
@@ -65,13 +101,29 @@ register_launcher(void)
 }
 
 void
-cmblock_worker_init(void)
+_PG_init(void)
 {
-	define_settings();
+	cmblock_define_settings();
+	cmblock_crl_cache_define_settings();
+	cmblock_decision_cache_define_settings();
+	cmblock_authority_init();
+	cmblock_crl_import_init();
+	cmblock_crl_source_define_settings();
+	cmblock_refusal_log_define_settings();
+	define_worker_settings();
+	MarkGUCPrefixReserved("cmblock");
+
 	if (!process_shared_preload_libraries_in_progress)
 		return;
+	cmblock_shmem_init(shmem_users, lengthof(shmem_users));
 	cmblock_install_utility_hook();
 	/* pg_upgrade has to be alone: what a worker wrote to the old server now would be missing in the new one. */
 	if (!IsBinaryUpgrade)
 		register_launcher();
+}
+
+Datum
+cmblock_version(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TEXT_P(cstring_to_text(CMBLOCK_VERSION));
 }

@@ -10,9 +10,6 @@
 
 #include "site.h"
 
-/* Called from _PG_init: settings always, and when preloading the launcher, shared memory and hooks. */
-extern void cmblock_worker_init(void);
-
 /* Registered with the postmaster. */
 extern PGDLLEXPORT void cmblock_launcher_main(Datum arg);
 extern PGDLLEXPORT void cmblock_replicator_main(Datum database);
