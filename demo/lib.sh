@@ -6,9 +6,13 @@ declare -A PORT=([CEN]=17001 [P01]=17002 [P02]=17003 [S01]=17004)
 CERTIFICATES=(laptop mac media isv)
 bin=$(dirname "$PG_CONFIG")
 
+# Colours are for a terminal only: a log stays plain.
+bold='' cyan='' plain=''
+[ ! -t 1 ] || bold=$'\e[1m' cyan=$'\e[36m' plain=$'\e[0m'
+
 chapter()
 {
-	printf '\n\033[1m== %s\033[0m\n' "$*"
+	printf '\n%s== %s%s\n' "$bold" "$*" "$plain"
 }
 
 fail()
@@ -35,10 +39,15 @@ value()
 	at "$1" -At <<<"$2"
 }
 
+prompt()
+{
+	printf '%s%s=>%s %s;\n' "$cyan" "$1" "$plain" "$2"
+}
+
 # show SITE SQL: the command as an administrator types it, then what psql prints
 show()
 {
-	printf '\033[36m%s=>\033[0m %s;\n' "$1" "$2"
+	prompt "$1" "$2"
 	at "$1" -P footer=off <<<"$2;" || fail "that should have worked"
 }
 
@@ -46,7 +55,7 @@ show()
 show_refused()
 {
 	local output
-	printf '\033[36m%s=>\033[0m %s;\n' "$1" "$3"
+	prompt "$1" "$3"
 	if output=$(at "$1" <<<"$3;" 2>&1)
 	then
 		fail "that should have been refused"
