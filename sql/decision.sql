@@ -174,6 +174,21 @@ SELECT count(*) FILTER (WHERE cmblock.is_allowed(client, certificate)) AS allowe
 ROLLBACK;
 SELECT count(*) FILTER (WHERE cmblock.is_allowed(client, certificate)) AS allowed FROM request;
 
+
+-- ---------- indexes ----------
+-- REINDEX CONCURRENTLY puts others under the names of those that the session has used.
+SELECT cmblock.block_client(pc(8));
+REINDEX SCHEMA CONCURRENTLY cmblock;
+SELECT decide(pc(8)), decide(pc(12)), decide(pc(1), thumb('pc1'));
+SELECT decide(pc(1), cert('pc1_renewed')), decide(pc(7), hardware_id => 'board 8');
+-- One that may lack rows is no answer.
+UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'cmblock.client_blocked_hardware_id'::regclass;
+SELECT try($$SELECT decide(pc(7), hardware_id => 'board 8')$$);
+REINDEX INDEX cmblock.client_blocked_hardware_id;
+SELECT decide(pc(7), hardware_id => 'board 8');
+SELECT cmblock.unblock_client(pc(8));
+SELECT intact FROM cmblock.verify_block_history();
+
 -- ---------- who may ask ----------
 CREATE ROLE regress_decision_user;
 GRANT USAGE ON SCHEMA cmblock TO regress_decision_user;

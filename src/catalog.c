@@ -4,7 +4,8 @@
  *
  * Looked up by name once in a session and kept. The schema is a member of the extension, so whatever
  * DROP EXTENSION, CREATE EXTENSION or a rollback of either does, pg_namespace changes and our callback
- * forgets everything: an OID never outlives the object it named.
+ * forgets everything. REINDEX CONCURRENTLY makes an index with another OID under the same name; the message about the old
+ * one makes us look its name up again. So an OID never outlives the object it named.
  */
 #include "postgres.h"
 
@@ -89,6 +90,14 @@ forget_everything(Datum arg, int cacheid, uint32 hashvalue)
 	generation++;
 }
 
+static void
+forget_relation(Datum arg, Oid relid)
+{
+	for (int i = 0; i < CMBLOCK_RELATIONS; i++)
+		if (relation_oids[i] == relid || !OidIsValid(relid))
+			relation_oids[i] = InvalidOid;
+}
+
 uint64
 cmblock_catalog_generation(void)
 {
@@ -101,6 +110,7 @@ cmblock_schema(void)
 	if (!callback_registered)
 	{
 		CacheRegisterSyscacheCallback(NAMESPACEOID, forget_everything, (Datum) 0);
+		CacheRegisterRelcacheCallback(forget_relation, (Datum) 0);
 		callback_registered = true;
 	}
 	return get_namespace_oid("cmblock", true);

@@ -163,7 +163,7 @@ forget_chain_end(SubXactEvent event, SubTransactionId mine, SubTransactionId par
 static void
 read_chain_end(Relation history)
 {
-	Relation index = index_open(cmblock_relation(IDX_BLOCK_EVENT_ID), AccessShareLock);
+	Relation index = cmblock_open_index(IDX_BLOCK_EVENT_ID);
 	Snapshot snapshot;
 	TupleTableSlot *slot = table_slot_create(history, NULL);
 	IndexScanDesc scan;
@@ -523,7 +523,7 @@ char *
 cmblock_follow_history(Snapshot snapshot, int64 events, HistoryEnd *end, int64 *first_broken)
 {
 	Relation history = table_open(cmblock_relation(REL_BLOCK_EVENT), AccessShareLock);
-	Relation index = index_open(cmblock_relation(IDX_BLOCK_EVENT_ID), AccessShareLock);
+	Relation index = cmblock_open_index(IDX_BLOCK_EVENT_ID);
 	TupleTableSlot *slot = table_slot_create(history, NULL);
 	IndexScanDesc scan = cmblock_index_beginscan(history, index, snapshot, 1, 0);
 	MemoryContext per_event =
@@ -563,7 +563,7 @@ bool
 cmblock_find_event(Snapshot snapshot, int64 id, HistoryEnd *found)
 {
 	Relation history = table_open(cmblock_relation(REL_BLOCK_EVENT), AccessShareLock);
-	Relation index = index_open(cmblock_relation(IDX_BLOCK_EVENT_ID), AccessShareLock);
+	Relation index = cmblock_open_index(IDX_BLOCK_EVENT_ID);
 	TupleTableSlot *slot = table_slot_create(history, NULL);
 	IndexScanDesc scan = cmblock_index_beginscan(history, index, snapshot, 1, 0);
 	ScanKeyData upto;

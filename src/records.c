@@ -133,7 +133,7 @@ begin_scan(RowScan *rows, Columns *columns, CmblockRelation table, CmblockRelati
 	ScanKeyData equal;
 
 	rows->table = table_open(cmblock_relation(table), AccessShareLock);
-	rows->index = index_open(cmblock_relation(index), AccessShareLock);
+	rows->index = cmblock_open_index(index);
 	resolve_columns(columns, rows->table);
 	rows->number = columns->number;
 	if (key)

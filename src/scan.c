@@ -78,6 +78,30 @@ cmblock_digest_row(TupleTableSlot *slot, unsigned char *digest)
 		heap_freetuple(tuple);
 }
 
+/*
+ * REINDEX CONCURRENTLY may put another index in its place between the look at its name and the lock. Of that the lock brings
+ * word, and the second look finds the other one. None of them goes away as long as the table is open.
+ */
+Relation
+cmblock_open_index(CmblockRelation which)
+{
+	for (;;)
+	{
+		Oid oid = cmblock_relation(which);
+		Relation index = index_open(oid, AccessShareLock);
+
+		if (index->rd_index->indisvalid)
+			return index;
+		if (cmblock_relation(which) == oid)
+			ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					errmsg("index \"cmblock.%s\" is not valid", RelationGetRelationName(index)),
+					errdetail(
+						"It was not built to the end, or its removal was interrupted, so it may lack rows."),
+					errhint("REINDEX INDEX cmblock.%s.", RelationGetRelationName(index)));
+		index_close(index, AccessShareLock);
+	}
+}
+
 /* Compares the leading column of an index with a key of its own type. */
 static void
 leading_column(ScanKeyData *entry, Relation index, StrategyNumber strategy, Datum key)
@@ -93,7 +117,7 @@ bool
 cmblock_index_reaches(CmblockRelation table, CmblockRelation index, Datum key)
 {
 	Relation heap = table_open(cmblock_relation(table), AccessShareLock);
-	Relation entries = index_open(cmblock_relation(index), AccessShareLock);
+	Relation entries = cmblock_open_index(index);
 	ScanKeyData from;
 	IndexScanDesc scan;
 	bool found;
@@ -114,7 +138,7 @@ cmblock_index_lookup(IndexLookup *lookup, CmblockRelation table, CmblockRelation
 	ScanKeyData equal;
 
 	lookup->table = table_open(cmblock_relation(table), AccessShareLock);
-	lookup->index = index_open(cmblock_relation(index), AccessShareLock);
+	lookup->index = cmblock_open_index(index);
 	leading_column(&equal, lookup->index, BTEqualStrategyNumber, key);
 
 	lookup->snapshot = RegisterSnapshot(cmblock_newest_snapshot());

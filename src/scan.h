@@ -19,6 +19,12 @@
  */
 extern Snapshot cmblock_newest_snapshot(void);
 
+/*
+ * Opens an index, with AccessShareLock, while its table is open. An error when it does not have all rows: to be silent about a
+ * missing one could let somebody in.
+ */
+extern Relation cmblock_open_index(CmblockRelation index);
+
 typedef struct IndexLookup
 {
 	Relation table;
