@@ -23,6 +23,7 @@
 #include "access/relation.h"
 #include "access/table.h"
 #include "access/tableam.h"
+#include "common/int.h"
 #include "miscadmin.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
@@ -71,16 +72,24 @@ forget_list(Datum arg, Oid relid)
 		invalidations++;
 }
 
+/* Added to the time of any CRL it is within the range of timestamptz. */
+#define LONGEST_INTERVAL (10000 * INT64CONST(366) * USECS_PER_DAY)
+
+/* In microseconds, of which an interval can have more than fit, infinity among them; 0 for NULL. */
 static int64
 interval_column(TupleTableSlot *slot, TupleDesc desc, const char *name)
 {
 	bool isnull;
 	Datum value = cmblock_slot_column(slot, desc, name, &isnull);
 	Interval *interval = DatumGetIntervalP(value);
+	int64 sum;
 
-	return isnull
-			   ? 0
-			   : interval->time + (interval->day + interval->month * (int64) DAYS_PER_MONTH) * USECS_PER_DAY;
+	if (isnull)
+		return 0;
+	if (pg_mul_s64_overflow(interval->day + interval->month * (int64) DAYS_PER_MONTH, USECS_PER_DAY, &sum) ||
+		pg_add_s64_overflow(sum, interval->time, &sum))
+		return LONGEST_INTERVAL;
+	return Min(sum, LONGEST_INTERVAL);
 }
 
 static void
