@@ -191,6 +191,23 @@ RESET cmblock.restore;
 SELECT * FROM blocks WHERE client = '0001';
 SELECT block_changed_at = changed_at FROM client WHERE smsid = id(1);
 
+-- ---------- a trigger of the user's own that blocks in its turn, after a change of the catalog ----------
+SELECT register_client(id(n), 'chained ' || n) FROM generate_series(16, 18) n;
+CREATE FUNCTION block_next() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	IF NEW.blocked AND NOT OLD.blocked AND NEW.smsid < public.id(18) THEN
+		EXECUTE format('CREATE SCHEMA regress_block_%s', right(NEW.smsid::text, 2));
+		PERFORM cmblock.block_client(public.id(right(NEW.smsid::text, 2)::int + 1), 'goes with ' || NEW.name);
+	END IF;
+	RETURN NULL;
+END $$;
+CREATE TRIGGER block_next AFTER UPDATE ON client FOR EACH ROW EXECUTE FUNCTION block_next();
+SET client_min_messages = error;
+SELECT block_client(id(16), 'the first');
+RESET client_min_messages;
+DROP TRIGGER block_next ON client;
+SELECT * FROM blocks WHERE client BETWEEN '0016' AND '0018';
+
 -- ---------- the central site and a secondary site may not ----------
 \c regress_block_cen regress_block_alice
 SET search_path = public, cmblock;

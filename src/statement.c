@@ -3,8 +3,10 @@
  *		SQL statements of the commands: prepared once a session, parameters by type name.
  *
  * The plan cache replans when a table changes, but a parameter's type is an OID that dies with DROP EXTENSION.
- * So a plan also remembers the generation of the extension's catalog entries, and is prepared anew when that
- * has moved on.
+ * So a plan also remembers the generation of the extension's catalog entries, and when that has moved on the types are
+ * looked up again. A plan whose types are still the same must stay: it may be running, with a trigger of the user's on the
+ * table that has called the command again. Other types there are only when the tables are others, which cannot be
+ * dropped while the statement runs.
  */
 #include "postgres.h"
 
@@ -30,28 +32,42 @@ parameter_type(const char *name)
 	return is_array ? get_array_type(type) : type;
 }
 
+/* The types of the parameters as they are now: are they those of the plan? */
+static bool
+look_up_types(Statement *statement, Oid *types, int *count)
+{
+	bool same = statement->plan != NULL;
+
+	for (*count = 0; *count < MAX_PARAMETERS && statement->parameter[*count]; (*count)++)
+	{
+		types[*count] = parameter_type(statement->parameter[*count]);
+		same = same && types[*count] == statement->type[*count];
+	}
+	return same;
+}
+
 static void
 prepare(Statement *statement)
 {
 	Oid types[MAX_PARAMETERS];
-	int count = 0;
+	uint64 generation = cmblock_catalog_generation();
+	int count;
 	SPIPlanPtr plan;
 
-	if (statement->plan)
+	if (!look_up_types(statement, types, &count))
 	{
-		SPI_freeplan(statement->plan);
-		statement->plan = NULL;
+		if (statement->plan)
+		{
+			SPI_freeplan(statement->plan);
+			statement->plan = NULL;
+		}
+		plan = SPI_prepare(statement->sql, count, types);
+		if (plan == NULL || SPI_keepplan(plan) != 0)
+			elog(ERROR, "could not prepare statement: %s", SPI_result_code_string(SPI_result));
+		statement->plan = plan;
+		memcpy(statement->type, types, sizeof(types[0]) * count);
 	}
-	while (count < MAX_PARAMETERS && statement->parameter[count])
-	{
-		types[count] = parameter_type(statement->parameter[count]);
-		count++;
-	}
-	plan = SPI_prepare(statement->sql, count, types);
-	if (plan == NULL || SPI_keepplan(plan) != 0)
-		elog(ERROR, "could not prepare statement: %s", SPI_result_code_string(SPI_result));
-	statement->plan = plan;
-	statement->generation = cmblock_catalog_generation();
+	statement->generation = generation;
 }
 
 /* SPI leaves its own memory current, which ends with SPI_finish; what the caller chose is current again afterwards. */

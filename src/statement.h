@@ -17,6 +17,7 @@ typedef struct Statement
 		*parameter[MAX_PARAMETERS]; /* type names, of schema cmblock or pg_catalog; "x[]" is an array */
 	/* private */
 	SPIPlanPtr plan;
+	Oid type[MAX_PARAMETERS];
 	uint64 generation;
 } Statement;
 
