@@ -25,7 +25,6 @@
 #include "guard.h"
 #include "site.h"
 #include "statement.h"
-#include "writer.h"
 
 PG_FUNCTION_INFO_V1(cmblock_block_client);
 PG_FUNCTION_INFO_V1(cmblock_unblock_client);
@@ -55,23 +54,6 @@ require_argument(FunctionCallInfo fcinfo, int n, const char *name)
 	if (PG_ARGISNULL(n))
 		ereport(ERROR, errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				errmsg("argument \"%s\" cannot be null", name));
-}
-
-/* The guard tells a command's change from a statement of the user, which restore mode may let through unchecked. */
-static void
-change(Statement *update, Datum *values, const char *nulls)
-{
-	Writer before = cmblock_set_writer(cmblock_writer(WRITER_COMMAND));
-
-	PG_TRY();
-	{
-		cmblock_execute(update, values, nulls);
-	}
-	PG_FINALLY();
-	{
-		cmblock_set_writer(before);
-	}
-	PG_END_TRY();
 }
 
 /* ---------- what the locked row says ---------- */
@@ -169,7 +151,7 @@ change_client(FunctionCallInfo fcinfo, bool block)
 		cmblock_refuse_isv_proxied(what);
 	else
 	{
-		change(&update_client, values, nulls);
+		cmblock_execute_as(cmblock_writer(WRITER_COMMAND), &update_client, values, nulls);
 		outcome = cmblock_enum_datum(ENUM_BLOCK_OUTCOME, block ? OUTCOME_BLOCKED : OUTCOME_UNBLOCKED);
 		if (block && state.limited)
 			ereport(WARNING, errmsg("the block of %s is of limited assurance", what),
@@ -323,7 +305,7 @@ cmblock_block_clients(PG_FUNCTION_ARGS)
 	states = lock_many(values[0], ArrayGetNItems(ARR_NDIM(DatumGetArrayTypeP(values[0])),
 												 ARR_DIMS(DatumGetArrayTypeP(values[0]))));
 	if (cmblock_require_site()->kind == SITE_PRIMARY)
-		change(&update_clients, values, nulls);
+		cmblock_execute_as(cmblock_writer(WRITER_COMMAND), &update_clients, values, nulls);
 	report_many((ReturnSetInfo *) fcinfo->resultinfo, values[0], states, block);
 	SPI_finish();
 	return (Datum) 0;
@@ -438,7 +420,7 @@ change_certificate(FunctionCallInfo fcinfo, bool block)
 		outcome = unchanged(&state, what, block);
 	else
 	{
-		change(&update_certificate, values, nulls);
+		cmblock_execute_as(cmblock_writer(WRITER_COMMAND), &update_certificate, values, nulls);
 		outcome = cmblock_enum_datum(ENUM_BLOCK_OUTCOME, block ? OUTCOME_BLOCKED : OUTCOME_UNBLOCKED);
 		if (block)
 			tell_blast_radius(type, values[0], client);

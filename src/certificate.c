@@ -29,7 +29,6 @@
 #include "statement.h"
 #include "trust.h"
 #include "types.h"
-#include "writer.h"
 #include "x509.h"
 
 PG_FUNCTION_INFO_V1(cmblock_register_certificate);
@@ -74,9 +73,10 @@ lock_own_client(const Smsid *client)
 
 /* ---------- the certificate ---------- */
 
-static Statement lock_certificate = {"SELECT client, type, assigned_site, deleted_at IS NOT NULL, revoked_at IS NOT NULL FROM "
-									 "cmblock.certificate WHERE sha256 = $1 FOR UPDATE",
-									 {"thumbprint"}};
+static Statement lock_certificate = {
+	"SELECT client, type, assigned_site, deleted_at IS NOT NULL, revoked_at IS NOT NULL FROM "
+	"cmblock.certificate WHERE sha256 = $1 FOR UPDATE",
+	{"thumbprint"}};
 
 static Statement insert_certificate = {
 	"INSERT INTO cmblock.certificate (sha256, sha1, type, client, assigned_site, subject, issuer, serial, "
@@ -111,7 +111,8 @@ insert(const Registration *r)
 		PointerGetDatum(f->der),
 	};
 
-	return cmblock_execute(&insert_certificate, values, r->client ? NULL : "   n         ") > 0;
+	return cmblock_execute_as(cmblock_writer(WRITER_COMMAND), &insert_certificate, values,
+							  r->client ? NULL : "   n         ") > 0;
 }
 
 static void
@@ -145,38 +146,28 @@ confirm(const Registration *r)
 				errdetail("The mobile device that it was of was deleted."),
 				errhint("Issue a new certificate, with a new key."));
 	if (DatumGetBool(cmblock_result(4, &isnull)))
-		cmblock_execute(&revive_certificate, &key, NULL);
+		cmblock_execute_as(cmblock_writer(WRITER_COMMAND), &revive_certificate, &key, NULL);
 }
 
 static void
 store(const Registration *r)
 {
-	Writer before = cmblock_set_writer(cmblock_writer(WRITER_COMMAND));
 	Datum key = PointerGetDatum(r->sha256);
+	bool known;
 
-	PG_TRY();
+	SPI_connect();
+	if (r->client)
 	{
-		bool known;
-
-		SPI_connect();
-		if (r->client)
-		{
-			lock_own_client(r->client);
-			cmblock_watch_rejoin(r->client, NULL, NULL,
-								 cmblock_make_thumbprint(r->facts->key_sha256, SHA256_OCTETS));
-		}
-		/* Somebody else may register it between our look and our insert: then it is there at the second look. */
-		while (!(known = cmblock_execute(&lock_certificate, &key, NULL) > 0) && !insert(r))
-			CHECK_FOR_INTERRUPTS();
-		if (known)
-			confirm(r);
-		SPI_finish();
+		lock_own_client(r->client);
+		cmblock_watch_rejoin(r->client, NULL, NULL,
+							 cmblock_make_thumbprint(r->facts->key_sha256, SHA256_OCTETS));
 	}
-	PG_FINALLY();
-	{
-		cmblock_set_writer(before);
-	}
-	PG_END_TRY();
+	/* Somebody else may register it between our look and our insert: then it is there at the second look. */
+	while (!(known = cmblock_execute(&lock_certificate, &key, NULL) > 0) && !insert(r))
+		CHECK_FOR_INTERRUPTS();
+	if (known)
+		confirm(r);
+	SPI_finish();
 }
 
 /* ---------- the command ---------- */

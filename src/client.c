@@ -19,7 +19,6 @@
 #include "settings.h"
 #include "site.h"
 #include "statement.h"
-#include "writer.h"
 
 PG_FUNCTION_INFO_V1(cmblock_register_client);
 PG_FUNCTION_INFO_V1(cmblock_delete_client);
@@ -169,7 +168,9 @@ cmblock_register_client(PG_FUNCTION_ARGS)
 	char *name;
 	char *hardware_id;
 	SiteCode here;
-	Writer before;
+	Datum values[7];
+	const char *nulls;
+	bool known;
 
 	check_registration(fcinfo);
 	smsid = PG_GETARG_SMSID_P(0);
@@ -177,43 +178,30 @@ cmblock_register_client(PG_FUNCTION_ARGS)
 	hardware_id = short_text_argument(fcinfo, 3, "hardware id");
 	here = cmblock_require_site()->code;
 
-	before = cmblock_set_writer(cmblock_writer(WRITER_COMMAND));
-	PG_TRY();
+	values[0] = SmsidPGetDatum(smsid);
+	values[1] = PG_GETARG_DATUM(1);
+	values[2] = PG_GETARG_DATUM(2);
+	values[3] = SiteCodeGetDatum(here);
+	for (int i = 4; i < lengthof(values); i++)
+		values[i] = PG_GETARG_DATUM(i - 1);
+	nulls = hardware_id ? NULL : "    n  ";
+
+	SPI_connect();
+	cmblock_watch_rejoin(smsid, name, hardware_id, NULL);
+
+	/* Somebody else may register it between our look and our insert: then it is there at the second look. */
+	while (!(known = cmblock_execute(&lock_client, values, NULL) > 0) &&
+		   cmblock_execute_as(cmblock_writer(WRITER_COMMAND), &insert_client, values, nulls) == 0)
+		CHECK_FOR_INTERRUPTS();
+	if (known)
 	{
-		Datum key = SmsidPGetDatum(smsid);
-		Datum values[7] = {key,
-						   PG_GETARG_DATUM(1),
-						   PG_GETARG_DATUM(2),
-						   SiteCodeGetDatum(here),
-						   PG_GETARG_DATUM(3),
-						   PG_GETARG_DATUM(4),
-						   PG_GETARG_DATUM(5)};
-		const char *nulls = hardware_id ? NULL : "    n  ";
-		bool known;
+		bool isnull;
 
-		SPI_connect();
-		cmblock_watch_rejoin(smsid, name, hardware_id, NULL);
-
-		/* Somebody else may register it between our look and our insert: then it is there at the second look. */
-		while (!(known = cmblock_execute(&lock_client, &key, NULL) > 0) &&
-			   cmblock_execute(&insert_client, values, nulls) == 0)
-			CHECK_FOR_INTERRUPTS();
-		if (known)
-		{
-			bool isnull;
-
-			cmblock_require_assigned_here(DatumGetSiteCode(cmblock_result(1, &isnull)),
-										  describe_client(smsid));
-			tell_what_stays(smsid, name, hardware_id);
-			cmblock_execute(&update_client, values, nulls);
-		}
-		SPI_finish();
+		cmblock_require_assigned_here(DatumGetSiteCode(cmblock_result(1, &isnull)), describe_client(smsid));
+		tell_what_stays(smsid, name, hardware_id);
+		cmblock_execute_as(cmblock_writer(WRITER_COMMAND), &update_client, values, nulls);
 	}
-	PG_FINALLY();
-	{
-		cmblock_set_writer(before);
-	}
-	PG_END_TRY();
+	SPI_finish();
 	PG_RETURN_VOID();
 }
 
@@ -244,7 +232,8 @@ lock_own_client(const Smsid *smsid, bool even_deleted)
  */
 static Statement delete_certificates = {
 	"UPDATE cmblock.certificate x SET deleted_at = coalesce(x.deleted_at, now()),"
-	" revoked_at = CASE WHEN c.kind = 'mobile_device' THEN coalesce(x.revoked_at, now()) ELSE x.revoked_at END"
+	" revoked_at = CASE WHEN c.kind = 'mobile_device' THEN coalesce(x.revoked_at, now()) ELSE x.revoked_at "
+	"END"
 	" FROM cmblock.client c WHERE c.smsid = $1 AND x.client = $1"
 	" AND (x.deleted_at IS NULL OR (c.kind = 'mobile_device' AND x.revoked_at IS NULL))",
 	{"smsid"}};
@@ -258,21 +247,12 @@ Datum
 cmblock_delete_client(PG_FUNCTION_ARGS)
 {
 	Datum smsid = PG_GETARG_DATUM(0);
-	Writer before = cmblock_set_writer(cmblock_writer(WRITER_COMMAND));
 
-	PG_TRY();
-	{
-		SPI_connect();
-		lock_own_client(DatumGetSmsidP(smsid), false);
-		cmblock_execute(&delete_certificates, &smsid, NULL);
-		cmblock_execute(&delete_client, &smsid, NULL);
-		SPI_finish();
-	}
-	PG_FINALLY();
-	{
-		cmblock_set_writer(before);
-	}
-	PG_END_TRY();
+	SPI_connect();
+	lock_own_client(DatumGetSmsidP(smsid), false);
+	cmblock_execute_as(cmblock_writer(WRITER_COMMAND), &delete_certificates, &smsid, NULL);
+	cmblock_execute_as(cmblock_writer(WRITER_COMMAND), &delete_client, &smsid, NULL);
+	SPI_finish();
 	PG_RETURN_VOID();
 }
 
@@ -297,27 +277,18 @@ cmblock_reassign_client(PG_FUNCTION_ARGS)
 {
 	Datum values[2] = {PG_GETARG_DATUM(0), PG_GETARG_DATUM(1)};
 	SiteCode to = PG_GETARG_SITE_CODE(1);
-	Writer before = cmblock_set_writer(cmblock_writer(WRITER_HANDOVER));
 
-	PG_TRY();
+	SPI_connect();
+	lock_own_client(DatumGetSmsidP(values[0]), true);
+	check_new_owner(to);
+	if (to == cmblock_require_site()->code)
+		ereport(NOTICE,
+				errmsg("%s is assigned to this site already", describe_client(DatumGetSmsidP(values[0]))));
+	else
 	{
-		SPI_connect();
-		lock_own_client(DatumGetSmsidP(values[0]), true);
-		check_new_owner(to);
-		if (to == cmblock_require_site()->code)
-			ereport(NOTICE, errmsg("%s is assigned to this site already",
-								   describe_client(DatumGetSmsidP(values[0]))));
-		else
-		{
-			cmblock_execute(&hand_over_certificates, values, NULL);
-			cmblock_execute(&hand_over_client, values, NULL);
-		}
-		SPI_finish();
+		cmblock_execute_as(cmblock_writer(WRITER_HANDOVER), &hand_over_certificates, values, NULL);
+		cmblock_execute_as(cmblock_writer(WRITER_HANDOVER), &hand_over_client, values, NULL);
 	}
-	PG_FINALLY();
-	{
-		cmblock_set_writer(before);
-	}
-	PG_END_TRY();
+	SPI_finish();
 	PG_RETURN_VOID();
 }

@@ -39,7 +39,6 @@
 #include "statement.h"
 #include "types.h"
 #include "wake.h"
-#include "writer.h"
 
 PG_FUNCTION_INFO_V1(cmblock_accept_restored_state);
 
@@ -130,23 +129,11 @@ has_links(void)
 	return cmblock_execute(&any_link, NULL, NULL) > 0;
 }
 
-/* Runs a statement that writes this_site. Inside SPI. */
+/* Inside SPI. */
 static uint64
 write_this_site(Statement *statement, Datum *values)
 {
-	Writer before = cmblock_set_writer(cmblock_writer(WRITER_COMMAND));
-	volatile uint64 rows = 0;
-
-	PG_TRY();
-	{
-		rows = cmblock_execute(statement, values, NULL);
-	}
-	PG_FINALLY();
-	{
-		cmblock_set_writer(before);
-	}
-	PG_END_TRY();
-	return rows;
+	return cmblock_execute_as(cmblock_writer(WRITER_COMMAND), statement, values, NULL);
 }
 
 static void

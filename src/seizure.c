@@ -36,7 +36,6 @@
 #include "seizure.h"
 #include "statement.h"
 #include "version.h"
-#include "writer.h"
 
 PG_FUNCTION_INFO_V1(cmblock_seize_clients);
 
@@ -132,10 +131,10 @@ Datum
 cmblock_seize_clients(PG_FUNCTION_ARGS)
 {
 	static const char *const names[] = {"from_site", "to_site", NULL, NULL, "force"};
+	Datum sites[2] = {PG_GETARG_DATUM(0), PG_GETARG_DATUM(1)};
 	Datum values[2];
 	bool none[2] = {false, false};
 	TupleDesc desc;
-	Writer before;
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
@@ -145,26 +144,17 @@ cmblock_seize_clients(PG_FUNCTION_ARGS)
 					errmsg("argument \"%s\" cannot be null", names[i]));
 	check_sites(PG_GETARG_SITE_CODE(0), PG_GETARG_SITE_CODE(1));
 
-	before = cmblock_set_writer(cmblock_writer(WRITER_SEIZURE));
-	PG_TRY();
-	{
-		Datum sites[2] = {PG_GETARG_DATUM(0), PG_GETARG_DATUM(1)};
-
-		SPI_connect();
-		if (!PG_GETARG_BOOL(4))
-			check_gone(PG_GETARG_SITE_CODE(0));
-		cmblock_history_note_seizure(PG_GETARG_SITE_CODE(0), PG_GETARG_SITE_CODE(1), text_or_null(fcinfo, 2),
-									 text_or_null(fcinfo, 3));
-		values[1] = Int64GetDatum(cmblock_execute(&seize_certificates, sites, NULL));
-		values[0] = Int64GetDatum(cmblock_execute(&seize_clients, sites, NULL));
-		warn_of_secondaries(PG_GETARG_SITE_CODE(0));
-		SPI_finish();
-	}
-	PG_FINALLY();
-	{
-		cmblock_set_writer(before);
-	}
-	PG_END_TRY();
+	SPI_connect();
+	if (!PG_GETARG_BOOL(4))
+		check_gone(PG_GETARG_SITE_CODE(0));
+	cmblock_history_note_seizure(PG_GETARG_SITE_CODE(0), PG_GETARG_SITE_CODE(1), text_or_null(fcinfo, 2),
+								 text_or_null(fcinfo, 3));
+	values[1] =
+		Int64GetDatum(cmblock_execute_as(cmblock_writer(WRITER_SEIZURE), &seize_certificates, sites, NULL));
+	values[0] =
+		Int64GetDatum(cmblock_execute_as(cmblock_writer(WRITER_SEIZURE), &seize_clients, sites, NULL));
+	warn_of_secondaries(PG_GETARG_SITE_CODE(0));
+	SPI_finish();
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, none)));
 }
 

@@ -35,7 +35,6 @@
 #include "site.h"
 #include "statement.h"
 #include "wake.h"
-#include "writer.h"
 
 PG_FUNCTION_INFO_V1(cmblock_setup_site);
 PG_FUNCTION_INFO_V1(cmblock_add_site);
@@ -213,7 +212,8 @@ write_site(SiteCode code, SiteKind kind, SiteCode parent, int64 version, SiteCod
 	Datum values[5] = {SiteCodeGetDatum(code), cmblock_enum_datum(ENUM_SITE_KIND, kind),
 					   SiteCodeGetDatum(parent), Int64GetDatum(version), SiteCodeGetDatum(origin)};
 
-	cmblock_execute(&insert_site, values, parent == NO_SITE ? "  n  " : NULL);
+	cmblock_execute_as(cmblock_writer(WRITER_COMMAND), &insert_site, values,
+					   parent == NO_SITE ? "  n  " : NULL);
 }
 
 static void
@@ -222,7 +222,8 @@ revise(const SiteRow *row, bool retired, SiteCode origin)
 	Datum values[5] = {SiteCodeGetDatum(row->code), cmblock_enum_datum(ENUM_SITE_KIND, row->kind),
 					   SiteCodeGetDatum(row->parent), BoolGetDatum(retired), SiteCodeGetDatum(origin)};
 
-	cmblock_execute(&revise_site, values, row->parent == NO_SITE ? "  n  " : NULL);
+	cmblock_execute_as(cmblock_writer(WRITER_COMMAND), &revise_site, values,
+					   row->parent == NO_SITE ? "  n  " : NULL);
 }
 
 /* The checks of setup_site that need no table. */
@@ -248,9 +249,9 @@ cmblock_setup_site(PG_FUNCTION_ARGS)
 {
 	const SiteIdentity *here;
 	SiteCode code;
-	volatile SiteCode parent = PG_ARGISNULL(3) ? NO_SITE : PG_GETARG_SITE_CODE(3);
+	SiteCode parent = PG_ARGISNULL(3) ? NO_SITE : PG_GETARG_SITE_CODE(3);
 	SiteKind kind;
-	Writer before;
+	Datum values[5];
 
 	for (int i = 0; i < 3; i++)
 		if (PG_ARGISNULL(i))
@@ -268,29 +269,23 @@ cmblock_setup_site(PG_FUNCTION_ARGS)
 				errdetail("A database is one site for good: its rows name it as their origin."),
 				errhint("Use another database for site %s.", cmblock_site_code_string(code)));
 
-	before = cmblock_set_writer(cmblock_writer(WRITER_COMMAND));
-	PG_TRY();
+	values[0] = SiteCodeGetDatum(code);
+	values[1] = PG_GETARG_DATUM(1);
+	values[2] = PG_GETARG_DATUM(2);
+	values[3] = SiteCodeGetDatum(parent);
+	values[4] = CStringGetTextDatum(cmblock_incarnation());
+	SPI_connect();
+	cmblock_execute_as(cmblock_writer(WRITER_COMMAND), &insert_this_site, values,
+					   parent == NO_SITE ? "   n " : NULL);
+	if (parent == NO_SITE)
+		write_site(code, kind, NO_SITE, 1, code);
+	else
 	{
-		Datum values[5] = {SiteCodeGetDatum(code), PG_GETARG_DATUM(1), PG_GETARG_DATUM(2),
-						   SiteCodeGetDatum(parent), CStringGetTextDatum(cmblock_incarnation())};
-
-		SPI_connect();
-		cmblock_execute(&insert_this_site, values, parent == NO_SITE ? "   n " : NULL);
-		if (parent == NO_SITE)
-			write_site(code, kind, NO_SITE, 1, code);
-		else
-		{
-			/* What the parent knows better has version 0 and is not ours. */
-			write_site(parent, kind == SITE_PRIMARY ? SITE_CENTRAL : SITE_PRIMARY, NO_SITE, 0, parent);
-			write_site(code, kind, parent, 0, parent);
-		}
-		SPI_finish();
+		/* What the parent knows better has version 0 and is not ours. */
+		write_site(parent, kind == SITE_PRIMARY ? SITE_CENTRAL : SITE_PRIMARY, NO_SITE, 0, parent);
+		write_site(code, kind, parent, 0, parent);
 	}
-	PG_FINALLY();
-	{
-		cmblock_set_writer(before);
-	}
-	PG_END_TRY();
+	SPI_finish();
 	PG_RETURN_VOID();
 }
 
@@ -333,7 +328,6 @@ cmblock_add_site(PG_FUNCTION_ARGS)
 	const SiteIdentity *here;
 	SiteRow known;
 	bool is_known;
-	Writer before;
 
 	lock_tree();
 	here = cmblock_require_site();
@@ -366,24 +360,15 @@ cmblock_add_site(PG_FUNCTION_ARGS)
 				errdetail("Codes of central and primary sites are never used again."),
 				errhint("Choose another code."));
 
-	before = cmblock_set_writer(cmblock_writer(WRITER_COMMAND));
-	PG_TRY();
+	SPI_connect();
+	if (is_known)
 	{
-		SPI_connect();
-		if (is_known)
-		{
-			known.parent = parent;
-			revise(&known, false, here->code);
-		}
-		else
-			write_site(code, kind, parent, 1, here->code);
-		SPI_finish();
+		known.parent = parent;
+		revise(&known, false, here->code);
 	}
-	PG_FINALLY();
-	{
-		cmblock_set_writer(before);
-	}
-	PG_END_TRY();
+	else
+		write_site(code, kind, parent, 1, here->code);
+	SPI_finish();
 	PG_RETURN_VOID();
 }
 
@@ -417,7 +402,6 @@ cmblock_retire_site(PG_FUNCTION_ARGS)
 	SiteCode code = PG_GETARG_SITE_CODE(0);
 	const SiteIdentity *here;
 	SiteRow row;
-	Writer before;
 
 	lock_tree();
 	here = cmblock_require_site();
@@ -440,18 +424,9 @@ cmblock_retire_site(PG_FUNCTION_ARGS)
 		PG_RETURN_VOID();
 	}
 
-	before = cmblock_set_writer(cmblock_writer(WRITER_COMMAND));
-	PG_TRY();
-	{
-		SPI_connect();
-		check_unused(code);
-		revise(&row, true, here->code);
-		SPI_finish();
-	}
-	PG_FINALLY();
-	{
-		cmblock_set_writer(before);
-	}
-	PG_END_TRY();
+	SPI_connect();
+	check_unused(code);
+	revise(&row, true, here->code);
+	SPI_finish();
 	PG_RETURN_VOID();
 }

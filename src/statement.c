@@ -86,6 +86,24 @@ cmblock_execute(Statement *statement, Datum *values, const char *nulls)
 	return SPI_processed;
 }
 
+uint64
+cmblock_execute_as(Writer writer, Statement *statement, Datum *values, const char *nulls)
+{
+	Writer before = cmblock_set_writer(writer);
+	volatile uint64 rows = 0;
+
+	PG_TRY();
+	{
+		rows = cmblock_execute(statement, values, nulls);
+	}
+	PG_FINALLY();
+	{
+		cmblock_set_writer(before);
+	}
+	PG_END_TRY();
+	return rows;
+}
+
 Datum
 cmblock_result(int column, bool *isnull)
 {

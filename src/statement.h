@@ -8,6 +8,8 @@
 #include "postgres.h"
 #include "executor/spi.h"
 
+#include "writer.h"
+
 #define MAX_PARAMETERS 24
 
 typedef struct Statement
@@ -26,6 +28,9 @@ typedef struct Statement
  * parameter is null, else 'n' marks a null. The result is in SPI_tuptable, of the statement's own context.
  */
 extern uint64 cmblock_execute(Statement *statement, Datum *values, const char *nulls);
+
+/* The same, and to the guard what the statement writes is this writer's. */
+extern uint64 cmblock_execute_as(Writer writer, Statement *statement, Datum *values, const char *nulls);
 
 /* One column of the first row of the last result. */
 extern Datum cmblock_result(int column, bool *isnull);

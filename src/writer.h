@@ -2,7 +2,7 @@
  * writer.h
  *		Who is writing the guarded tables at this moment, in this process.
  *
- * A variable of this process, set only by C code around its own statements. No setting,
+ * A variable of this process, set only by C code around its own statements: see cmblock_execute_as. No setting,
  * role or session_replication_role reaches it.
  */
 #ifndef CMBLOCK_WRITER_H

@@ -50,7 +50,6 @@
 #include "slots.h"
 #include "statement.h"
 #include "worker.h"
-#include "writer.h"
 
 /* An idle process looks around this often. */
 #define IDLE_MS 60000
@@ -696,14 +695,12 @@ restamp_future_rows(void)
 		 "WHERE change_xid >= pg_snapshot_xmax(pg_current_snapshot())",
 		 {NULL}},
 	};
-	Writer before;
+	Writer apply = {.kind = WRITER_APPLY, .check = accept_row};
 
 	if (!begin_work())
 		return;
-	before = cmblock_set_writer((Writer){.kind = WRITER_APPLY, .check = accept_row});
 	for (int i = 0; i < lengthof(restamp); i++)
-		cmblock_execute(&restamp[i], NULL, NULL);
-	cmblock_set_writer(before);
+		cmblock_execute_as(apply, &restamp[i], NULL, NULL);
 	cmblock_end_work();
 }
 
