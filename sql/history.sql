@@ -153,6 +153,22 @@ BEGIN ISOLATION LEVEL SERIALIZABLE;
 SELECT block_client(id(6), 'serializable');
 COMMIT;
 SELECT news();
+-- A trigger on the history itself, which rolls back an event of its own between two of one statement.
+CREATE FUNCTION try_to_unblock() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM cmblock.unblock_client(public.id(8), 'rolled back');
+	RAISE EXCEPTION 'caught';
+EXCEPTION WHEN OTHERS THEN
+	RETURN NULL;
+END $$;
+CREATE TRIGGER try_to_unblock AFTER INSERT ON block_event FOR EACH ROW WHEN (NEW.action = 'blocked') EXECUTE FUNCTION try_to_unblock();
+BEGIN;
+SET CONSTRAINTS ALL IMMEDIATE;
+UPDATE client SET blocked = true, deleted_at = now() WHERE smsid = id(9);
+COMMIT;
+DROP TRIGGER try_to_unblock ON block_event;
+SELECT news();
+TABLE chain;
 -- Somebody else's deferred trigger whose EXCEPTION block rolls back, between two events of ours.
 CREATE FUNCTION stumble() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

@@ -266,6 +266,8 @@ append(Relation history, Event *event)
 {
 	HistoryEnd next;
 
+	/* For each event: a trigger on the table may have rolled back to a savepoint, and events after that with it. */
+	stand_in_line(history);
 	/* Set before anything can fail half-way: a failure aborts, and the abort makes us read again. */
 	next.id = chain_end.id + 1;
 	event->value[EVENT_ID - 1] = Int64GetDatum(next.id);
@@ -432,7 +434,6 @@ cmblock_record_recovery(BlockAction action, bool is_client, TupleTableSlot *row,
 	if (!event.null[EVENT_APPLICATION_NAME - 1])
 		event.value[EVENT_APPLICATION_NAME - 1] = CStringGetTextDatum(application_name);
 	carry_slot(&event, EVENT_VERSION, row, "version");
-	stand_in_line(history);
 	append(history, &event);
 	table_close(history, NoLock);
 }
@@ -471,7 +472,6 @@ cmblock_record_block_event(PG_FUNCTION_ARGS)
 		PG_RETURN_POINTER(NULL);
 
 	history = table_open(cmblock_relation(REL_BLOCK_EVENT), RowExclusiveLock);
-	stand_in_line(history);
 	if (DatumGetBool(column(trigger, new, "blocked", &new_null)) !=
 		DatumGetBool(column(trigger, old, "blocked", &old_null)))
 		record(trigger, history,
