@@ -716,7 +716,7 @@ COMMENT ON COLUMN cmblock.block_event.to_site IS 'the site that a client or cert
 COMMENT ON COLUMN cmblock.block_event.reason IS 'why, in the words of whoever did it';
 COMMENT ON COLUMN cmblock.block_event.ticket IS 'the ticket under which it was done';
 COMMENT ON COLUMN cmblock.block_event.actor IS 'the login role that did it';
-COMMENT ON COLUMN cmblock.block_event.at IS 'when the transaction that did it began';
+COMMENT ON COLUMN cmblock.block_event.at IS 'when the statement that did it began';
 COMMENT ON COLUMN cmblock.block_event.client_address IS 'the address that the session came from; null: a local one';
 COMMENT ON COLUMN cmblock.block_event.application_name IS 'the program, as it called itself';
 COMMENT ON COLUMN cmblock.block_event.version IS 'the version of the row that this made';
@@ -1466,7 +1466,7 @@ CREATE VIEW cmblock.block_history AS
 	LEFT JOIN cmblock.certificate x ON x.sha256 = e.certificate
 	ORDER BY e.id DESC;
 COMMENT ON VIEW cmblock.block_history IS 'who blocked, unblocked, reassigned or deleted what at this site, the latest first';
-COMMENT ON COLUMN cmblock.block_history.at IS 'when the transaction that did it began';
+COMMENT ON COLUMN cmblock.block_history.at IS 'when the statement that did it began';
 COMMENT ON COLUMN cmblock.block_history.actor IS 'the login role that did it';
 COMMENT ON COLUMN cmblock.block_history.action IS 'what was done';
 COMMENT ON COLUMN cmblock.block_history.name IS 'the name of the client, or the subject of the certificate';
