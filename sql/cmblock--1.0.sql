@@ -791,7 +791,7 @@ CREATE FUNCTION cmblock.add_certificate_authority(certificate bytea, policy cmbl
 COMMENT ON FUNCTION cmblock.add_certificate_authority IS 'adds a CA (DER or PEM) to the trust list of this site, or changes its revocation policy; returns its SHA-256 thumbprint';
 
 CREATE FUNCTION cmblock.remove_certificate_authority(authority cmblock.thumbprint) RETURNS void
-	AS 'MODULE_PATHNAME', 'cmblock_remove_certificate_authority' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_remove_certificate_authority' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION cmblock.remove_certificate_authority IS 'takes the CA with this SHA-256 or SHA-1 thumbprint out of the trust list of this site';
 
 CREATE FUNCTION cmblock.set_crl_policy(authority cmblock.thumbprint, policy cmblock.crl_policy DEFAULT NULL,
@@ -811,11 +811,11 @@ CREATE FUNCTION cmblock.setup_site(code cmblock.site_code, kind cmblock.site_kin
 COMMENT ON FUNCTION cmblock.setup_site IS 'says who this database is; a stand-alone primary needs nothing more';
 
 CREATE FUNCTION cmblock.add_site(code cmblock.site_code, kind cmblock.site_kind, parent cmblock.site_code) RETURNS void
-	AS 'MODULE_PATHNAME', 'cmblock_add_site' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_add_site' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION cmblock.add_site IS 'adds a site below this one to the hierarchy';
 
 CREATE FUNCTION cmblock.retire_site(code cmblock.site_code) RETURNS void
-	AS 'MODULE_PATHNAME', 'cmblock_retire_site' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_retire_site' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION cmblock.retire_site IS 'takes a site below this one out of the hierarchy; its code stays known';
 
 -- ---------------------------------------------------------------------------------------------
@@ -915,11 +915,11 @@ CREATE FUNCTION cmblock.register_client(client cmblock.smsid, name text, kind cm
 COMMENT ON FUNCTION cmblock.register_client IS 'registers a client at this primary site, or brings what is known of it up to date; a block stays';
 
 CREATE FUNCTION cmblock.delete_client(client cmblock.smsid) RETURNS void
-	AS 'MODULE_PATHNAME', 'cmblock_delete_client' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
+	AS 'MODULE_PATHNAME', 'cmblock_delete_client' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION cmblock.delete_client IS 'deletes a client and its certificates; what was blocked stays blocked';
 
 CREATE FUNCTION cmblock.reassign_client(client cmblock.smsid, site cmblock.site_code) RETURNS void
-	AS 'MODULE_PATHNAME', 'cmblock_reassign_client' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
+	AS 'MODULE_PATHNAME', 'cmblock_reassign_client' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION cmblock.reassign_client IS 'hands a client with its certificates and its block to another primary site';
 
 CREATE FUNCTION cmblock.register_certificate(certificate bytea, client cmblock.smsid DEFAULT NULL,
@@ -1098,26 +1098,26 @@ COMMENT ON COLUMN cmblock.crl_import.detail IS 'what became of it, in a sentence
 COMMENT ON COLUMN cmblock.crl_import.warnings IS 'what is odd in it';
 
 CREATE FUNCTION cmblock.import_crl(crl bytea) RETURNS cmblock.crl_import
-	AS 'MODULE_PATHNAME', 'cmblock_import_crl' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_import_crl' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION cmblock.import_crl IS 'takes in a full or delta CRL (DER or PEM) signed by a CA or CRL signer of the trust list';
 
 CREATE FUNCTION cmblock.check_crl(crl bytea, OUT item text, OUT outcome text, OUT detail text, OUT certificate cmblock.thumbprint,
 		OUT client cmblock.smsid, OUT subject text, OUT before cmblock.revocation, OUT after cmblock.revocation)
 	RETURNS SETOF record
-	AS 'MODULE_PATHNAME', 'cmblock_check_crl' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	AS 'MODULE_PATHNAME', 'cmblock_check_crl' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 	ROWS 10;
 COMMENT ON FUNCTION cmblock.check_crl IS 'says what import_crl would do, and which certificates that this site knows would change: nothing is changed';
 
 CREATE FUNCTION cmblock.accept_crl(crl cmblock.thumbprint) RETURNS cmblock.crl_import
-	AS 'MODULE_PATHNAME', 'cmblock_accept_crl' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_accept_crl' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION cmblock.accept_crl IS 'makes a CRL current that was held back because too many of its entries had vanished';
 
 CREATE FUNCTION cmblock.remove_crl(crl cmblock.thumbprint) RETURNS void
-	AS 'MODULE_PATHNAME', 'cmblock_remove_crl' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_remove_crl' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION cmblock.remove_crl IS 'drops a CRL, current or held back; how far its series had come stays known';
 
 CREATE FUNCTION cmblock.reset_crl_scope(scope bytea) RETURNS void
-	AS 'MODULE_PATHNAME', 'cmblock_reset_crl_scope' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_reset_crl_scope' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION cmblock.reset_crl_scope IS 'forgets how far a series of CRLs had come, so that lower numbers are taken in again: for a CA that was restored from a backup';
 
 CREATE TYPE cmblock.revocation_status AS (
@@ -1305,11 +1305,11 @@ ALTER TABLE cmblock.crl_source ENABLE ALWAYS TRIGGER changed;
 COMMENT ON TRIGGER changed ON cmblock.crl_source IS 'wakes the refresher at commit';
 
 CREATE FUNCTION cmblock.add_crl_distribution_point(authority cmblock.thumbprint, url text, delta boolean DEFAULT false) RETURNS void
-	AS 'MODULE_PATHNAME', 'cmblock_add_crl_distribution_point' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_add_crl_distribution_point' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION cmblock.add_crl_distribution_point IS 'has the CRLs, or delta CRLs, of a CA of the trust list fetched from an http, https or file address';
 
 CREATE FUNCTION cmblock.remove_crl_distribution_point(authority cmblock.thumbprint, url text, delta boolean DEFAULT false) RETURNS void
-	AS 'MODULE_PATHNAME', 'cmblock_remove_crl_distribution_point' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_remove_crl_distribution_point' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION cmblock.remove_crl_distribution_point IS 'has nothing fetched from this address any more, also when a CA certificate or CRL names it; CRLs that came from there stay';
 
 CREATE FUNCTION cmblock.refresh_crls(authority cmblock.thumbprint DEFAULT NULL) RETURNS integer
@@ -1624,7 +1624,7 @@ COMMENT ON COLUMN cmblock.site_run.noted_at IS 'when the replicator noted it';
 COMMENT ON COLUMN cmblock.site_run.began IS 'where in the WAL it began, or earlier: no commit of a run before it that is here lies behind';
 
 CREATE FUNCTION cmblock.accept_restored_state() RETURNS void
-	AS 'MODULE_PATHNAME', 'cmblock_accept_restored_state' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_accept_restored_state' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION cmblock.accept_restored_state IS 'lets a site that was restored be changed before it has compared with its neighbours';
 
 CREATE FUNCTION cmblock.seize_clients(from_site cmblock.site_code, to_site cmblock.site_code, reason text DEFAULT NULL, ticket text DEFAULT NULL,
@@ -1634,33 +1634,33 @@ CREATE FUNCTION cmblock.seize_clients(from_site cmblock.site_code, to_site cmblo
 COMMENT ON FUNCTION cmblock.seize_clients IS 'at the central site: gives the clients and certificates of a primary site that is gone to another, with their blocks';
 
 CREATE FUNCTION cmblock.link_site(neighbour cmblock.site_code, server name) RETURNS void
-	AS 'MODULE_PATHNAME', 'cmblock_link_site' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_link_site' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION cmblock.link_site IS 'sends this site''s changes to a neighbour, through a foreign server of cmblock_fdw';
 
 CREATE FUNCTION cmblock.accept_link(neighbour cmblock.site_code, role name) RETURNS void
-	AS 'MODULE_PATHNAME', 'cmblock_accept_link' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_accept_link' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION cmblock.accept_link IS 'accepts a neighbour''s changes from sessions of this login role';
 
 CREATE FUNCTION cmblock.unlink_site(neighbour cmblock.site_code) RETURNS void
-	AS 'MODULE_PATHNAME', 'cmblock_unlink_site' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_unlink_site' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION cmblock.unlink_site IS 'ends both directions of the link with a neighbour at this site';
 
 CREATE FUNCTION cmblock.reinitialize_link(neighbour cmblock.site_code) RETURNS void
-	AS 'MODULE_PATHNAME', 'cmblock_reinitialize_link' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_reinitialize_link' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION cmblock.reinitialize_link IS 'sends a neighbour everything anew; it keeps what it has newer';
 
 CREATE FUNCTION cmblock.pause_link(neighbour cmblock.site_code) RETURNS void
-	AS 'MODULE_PATHNAME', 'cmblock_pause_link' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_pause_link' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION cmblock.pause_link IS 'sends a neighbour nothing until resume_link';
 
 CREATE FUNCTION cmblock.resume_link(neighbour cmblock.site_code) RETURNS void
-	AS 'MODULE_PATHNAME', 'cmblock_resume_link' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_resume_link' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION cmblock.resume_link IS 'sends to a paused neighbour again; what it missed goes first';
 
 CREATE FUNCTION cmblock.compare_site(site cmblock.site_code, OUT neighbour cmblock.site_code, OUT equal boolean, OUT rows bigint, OUT different bigint,
 		OUT sent bigint, OUT taken bigint, OUT conflicts bigint, OUT unrepaired bigint, OUT examples text[], OUT compared_at timestamptz)
 	RETURNS record
-	AS 'MODULE_PATHNAME', 'cmblock_compare_site' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_compare_site' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION cmblock.compare_site IS 'compares this site''s rows with those of a neighbour that it sends to, and repairs what differs';
 
 -- The calls of the protocol (docs/protocol.md). Only the role that accept_link named gets an answer.
@@ -1696,7 +1696,7 @@ CREATE FUNCTION cmblock.enforcement(client cmblock.smsid, timeout interval DEFAU
 		OUT kind cmblock.site_kind, OUT state cmblock.enforcement_state, OUT version bigint, OUT enforced_at timestamptz,
 		OUT confirmed_at timestamptz, OUT detail text)
 	RETURNS SETOF record
-	AS 'MODULE_PATHNAME', 'cmblock_enforcement' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	AS 'MODULE_PATHNAME', 'cmblock_enforcement' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 	ROWS 100;
 COMMENT ON FUNCTION cmblock.enforcement IS 'asks all sites of the hierarchy whether they have the current state of a client, and since when';
 
@@ -2182,11 +2182,11 @@ COMMENT ON FUNCTION cmblock.report() IS 'the state of this site on a page: what 
 -- ---------------------------------------------------------------------------------------------
 
 CREATE FUNCTION cmblock.grant_privilege(role name, kind text) RETURNS void
-	AS 'MODULE_PATHNAME', 'cmblock_grant_privilege' LANGUAGE C VOLATILE STRICT SET search_path = pg_catalog, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_grant_privilege' LANGUAGE C VOLATILE SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION cmblock.grant_privilege IS 'makes a role a block_changer, pki_administrator, site_system, replication_peer or reader';
 
 CREATE FUNCTION cmblock.revoke_privilege(role name, kind text) RETURNS void
-	AS 'MODULE_PATHNAME', 'cmblock_revoke_privilege' LANGUAGE C VOLATILE STRICT SET search_path = pg_catalog, pg_temp;
+	AS 'MODULE_PATHNAME', 'cmblock_revoke_privilege' LANGUAGE C VOLATILE SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION cmblock.revoke_privilege IS 'takes back what grant_privilege gave, but for what another kind that the role is needs';
 
 -- Everything that is not the support function of a data type is taken from PUBLIC.

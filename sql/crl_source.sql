@@ -49,7 +49,7 @@ SELECT count(*) FROM cmblock.crl_source;
 -- ---------- commands ----------
 SELECT try(format('SELECT cmblock.add_crl_distribution_point(%L, %L)', repeat('00', 32), 'http://127.0.0.1:1/'));
 SELECT try(format('SELECT cmblock.add_crl_distribution_point(encode(sha256(cert(%L)), %L)::cmblock.thumbprint, %L)', 'root', 'hex', 'http://127.0.0.1:1/'));
-SELECT cmblock.add_crl_distribution_point(NULL, 'http://127.0.0.1:1/') IS NULL;
+SELECT try($$SELECT cmblock.add_crl_distribution_point(NULL, 'http://127.0.0.1:1/')$$);
 -- The same again changes nothing; a delta is another source.
 SELECT cmblock.add_crl_distribution_point(:'ca', 'http://127.0.0.1:1/');
 SELECT cmblock.add_crl_distribution_point(:'ca', 'http://127.0.0.1:1/', delta => true);

@@ -61,7 +61,7 @@ EXCEPTION WHEN invalid_parameter_value THEN
 END $$;
 SELECT attempt($$SELECT cmblock.grant_privilege('regress_unknown', 'reader')$$), attempt($$SELECT cmblock.grant_privilege('public', 'reader')$$),
 	attempt($$SELECT cmblock.revoke_privilege('regress_unknown', 'reader')$$), attempt($$SELECT cmblock.revoke_privilege('regress_reader', 'x')$$);
-SELECT cmblock.grant_privilege(NULL, 'reader') IS NULL, cmblock.grant_privilege('regress_reader', NULL) IS NULL;
+SELECT attempt($$SELECT cmblock.grant_privilege(NULL, 'reader')$$), attempt($$SELECT cmblock.grant_privilege('regress_reader', NULL)$$);
 SELECT count(cmblock.grant_privilege(('regress_' || name)::name, name)) FROM kind;
 -- twice is once
 SELECT count(cmblock.grant_privilege(('regress_' || name)::name, name)) FROM kind;

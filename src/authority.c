@@ -21,6 +21,7 @@
 
 #include "authority.h"
 #include "catalog.h"
+#include "command.h"
 #include "compat.h"
 #include "statement.h"
 #include "trust.h"
@@ -98,14 +99,6 @@ warn_about_validity(const CertificateFacts *facts)
 			errhint("Certificates that it signed are refused outside of that time."));
 }
 
-static void
-require_argument(PG_FUNCTION_ARGS, int number, const char *name)
-{
-	if (PG_ARGISNULL(number))
-		ereport(ERROR, errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				errmsg("argument \"%s\" must not be null", name));
-}
-
 Datum
 cmblock_add_certificate_authority(PG_FUNCTION_ARGS)
 {
@@ -123,8 +116,7 @@ cmblock_add_certificate_authority(PG_FUNCTION_ARGS)
 	Datum thumbprint;
 	Datum values[11];
 
-	require_argument(fcinfo, 0, "certificate");
-	require_argument(fcinfo, 1, "policy");
+	cmblock_begin_command(fcinfo, 0);
 	facts = cmblock_certificate_argument(PG_GETARG_DATUM(0));
 	values[10] = BoolGetDatum(check_authority(facts));
 	warn_about_validity(facts);
@@ -171,13 +163,26 @@ cmblock_remove_certificate_authority(PG_FUNCTION_ARGS)
 		.sql = "DELETE FROM cmblock.crl_source WHERE authority = $1",
 		.parameter = {"thumbprint"},
 	};
-	Datum sha256 = cmblock_listed_authority(PG_GETARG_VARLENA_PP(0));
+	Datum sha256;
 
+	cmblock_begin_command(fcinfo, 0);
+	sha256 = cmblock_listed_authority(PG_GETARG_VARLENA_PP(0));
 	SPI_connect();
 	cmblock_execute(&remove, &sha256, NULL);
 	cmblock_execute(&remove_sources, &sha256, NULL);
 	SPI_finish();
 	PG_RETURN_VOID();
+}
+
+static void
+refuse_negative(FunctionCallInfo fcinfo, int n, const char *name)
+{
+	Interval zero = {0};
+
+	if (!PG_ARGISNULL(n) &&
+		DatumGetBool(DirectFunctionCall2(interval_lt, PG_GETARG_DATUM(n), PointerGetDatum(&zero))))
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("argument \"%s\" of set_crl_policy cannot be negative", name));
 }
 
 Datum
@@ -195,7 +200,10 @@ cmblock_set_crl_policy(PG_FUNCTION_ARGS)
 	Datum values[9];
 	char nulls[9];
 
-	require_argument(fcinfo, 0, "authority");
+	cmblock_begin_command(fcinfo, ~MAY_BE_NULL(0));
+	refuse_negative(fcinfo, 2, "base_grace");
+	refuse_negative(fcinfo, 3, "delta_grace");
+	refuse_negative(fcinfo, 4, "max_age");
 	values[0] = cmblock_listed_authority(PG_GETARG_VARLENA_PP(0));
 	nulls[0] = ' ';
 	for (int i = 1; i < lengthof(values); i++)

@@ -22,6 +22,7 @@
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
+#include "command.h"
 #include "guard.h"
 #include "site.h"
 #include "statement.h"
@@ -47,14 +48,6 @@ remark_argument(FunctionCallInfo fcinfo, int n, const char *name, int limit, cha
 
 #define REASON_LIMIT 1000
 #define TICKET_LIMIT 255
-
-static void
-require_argument(FunctionCallInfo fcinfo, int n, const char *name)
-{
-	if (PG_ARGISNULL(n))
-		ereport(ERROR, errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				errmsg("argument \"%s\" cannot be null", name));
-}
 
 /* ---------- what the locked row says ---------- */
 
@@ -131,7 +124,7 @@ change_client(FunctionCallInfo fcinfo, bool block)
 	BlockState state;
 	Datum outcome;
 
-	require_argument(fcinfo, 0, "client");
+	cmblock_begin_command(fcinfo, MAY_BE_NULL(1) | MAY_BE_NULL(2));
 	values[0] = PG_GETARG_DATUM(0);
 	values[1] = BoolGetDatum(block);
 	values[2] = remark_argument(fcinfo, 1, "reason", REASON_LIMIT, &nulls[2]);
@@ -291,8 +284,7 @@ cmblock_block_clients(PG_FUNCTION_ARGS)
 	bool block;
 	HTAB *states;
 
-	require_argument(fcinfo, 0, "clients");
-	require_argument(fcinfo, 1, "blocked");
+	cmblock_begin_command(fcinfo, MAY_BE_NULL(2) | MAY_BE_NULL(3));
 	block = PG_GETARG_BOOL(1);
 	values[0] = PointerGetDatum(PG_GETARG_ARRAYTYPE_P(0));
 	values[1] = BoolGetDatum(block);
@@ -386,7 +378,7 @@ change_certificate(FunctionCallInfo fcinfo, bool block)
 	uint64 found;
 	bool isnull;
 
-	require_argument(fcinfo, 0, "certificate");
+	cmblock_begin_command(fcinfo, MAY_BE_NULL(1) | MAY_BE_NULL(2));
 	thumbprint = PG_DETOAST_DATUM_PACKED(PG_GETARG_DATUM(0));
 	values[0] = PointerGetDatum(thumbprint);
 	values[1] = BoolGetDatum(block);

@@ -21,6 +21,7 @@
 
 #include "certificate.h"
 #include "client.h"
+#include "command.h"
 #include "compat.h"
 #include "guard.h"
 #include "records.h"
@@ -229,10 +230,7 @@ cmblock_register_certificate(PG_FUNCTION_ARGS)
 	Registration r = {0};
 	const SiteIdentity *here;
 
-	if (PG_ARGISNULL(0) || PG_ARGISNULL(2))
-		ereport(ERROR, errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				errmsg("argument \"%s\" of register_certificate cannot be null",
-					   PG_ARGISNULL(0) ? "certificate" : "type"));
+	cmblock_begin_command(fcinfo, MAY_BE_NULL(1));
 	r.client = PG_ARGISNULL(1) ? NULL : PG_GETARG_SMSID_P(1);
 	r.type = cmblock_enum_value(ENUM_CERTIFICATE_TYPE, PG_GETARG_OID(2));
 	check_arguments(fcinfo, &r);

@@ -15,6 +15,7 @@
 #include "utils/builtins.h"
 
 #include "client.h"
+#include "command.h"
 #include "guard.h"
 #include "settings.h"
 #include "site.h"
@@ -111,15 +112,10 @@ static Statement update_client = {
 static void
 check_registration(FunctionCallInfo fcinfo)
 {
-	static const char *const names[] = {"client", "name", "kind", NULL, "approval", "isv_proxied"};
-
-	for (int i = 0; i < lengthof(names); i++)
-		if (names[i] && PG_ARGISNULL(i))
-			ereport(ERROR, errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					errmsg("argument \"%s\" of register_client cannot be null", names[i]));
-	if (PG_GETARG_INT16(4) < 0 || PG_GETARG_INT16(4) > 2)
+	cmblock_begin_command(fcinfo, MAY_BE_NULL(3));
+	if (PG_GETARG_INT32(4) < 0 || PG_GETARG_INT32(4) > 2)
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("invalid approval: %d", PG_GETARG_INT16(4)),
+				errmsg("invalid approval: %d", PG_GETARG_INT32(4)),
 				errdetail("Approval is 0 (not approved), 1 (approved) or 2 (not applicable)."));
 }
 
@@ -182,8 +178,9 @@ cmblock_register_client(PG_FUNCTION_ARGS)
 	values[1] = PG_GETARG_DATUM(1);
 	values[2] = PG_GETARG_DATUM(2);
 	values[3] = SiteCodeGetDatum(here);
-	for (int i = 4; i < lengthof(values); i++)
-		values[i] = PG_GETARG_DATUM(i - 1);
+	values[4] = PG_GETARG_DATUM(3);
+	values[5] = PG_GETARG_DATUM(4);
+	values[6] = PG_GETARG_DATUM(5);
 	nulls = hardware_id ? NULL : "    n  ";
 
 	SPI_connect();
@@ -248,6 +245,8 @@ cmblock_delete_client(PG_FUNCTION_ARGS)
 {
 	Datum smsid = PG_GETARG_DATUM(0);
 
+	cmblock_begin_command(fcinfo, 0);
+	cmblock_require_site();
 	SPI_connect();
 	lock_own_client(DatumGetSmsidP(smsid), false);
 	cmblock_execute_as(cmblock_writer(WRITER_COMMAND), &delete_certificates, &smsid, NULL);
@@ -278,6 +277,8 @@ cmblock_reassign_client(PG_FUNCTION_ARGS)
 	Datum values[2] = {PG_GETARG_DATUM(0), PG_GETARG_DATUM(1)};
 	SiteCode to = PG_GETARG_SITE_CODE(1);
 
+	cmblock_begin_command(fcinfo, 0);
+	cmblock_require_site();
 	SPI_connect();
 	lock_own_client(DatumGetSmsidP(values[0]), true);
 	check_new_owner(to);

@@ -22,6 +22,7 @@
 #include "utils/timestamp.h"
 
 #include "catalog.h"
+#include "command.h"
 #include "compat.h"
 #include "crl_import.h"
 #include "progress.h"
@@ -91,6 +92,7 @@ cmblock_import_crl(PG_FUNCTION_ARGS)
 {
 	CrlTaking taking;
 
+	cmblock_begin_command(fcinfo, 0);
 	cmblock_take_in_crl(PG_GETARG_BYTEA_PP(0), "import_crl", &taking);
 	if (taking.outcome == CRLOUT_REFUSED)
 		raise_refusal(&taking);
@@ -284,6 +286,7 @@ cmblock_check_crl(PG_FUNCTION_ARGS)
 	ListCell *cell;
 	bool refused;
 
+	cmblock_require_arguments(fcinfo, 0);
 	cmblock_progress_begin(PROGRESS_CHECK_CRL);
 	cmblock_progress_phase(WORK_READING, VARSIZE_ANY_EXHDR(PG_GETARG_BYTEA_PP(0)));
 	known = try_crl(PG_GETARG_BYTEA_PP(0), &taking);
@@ -364,6 +367,9 @@ cmblock_accept_crl(PG_FUNCTION_ARGS)
 	bool isnull;
 	Datum value;
 
+	cmblock_begin_command(fcinfo, 0);
+	sha256 = PG_GETARG_VARLENA_PP(0);
+	key = PointerGetDatum(sha256);
 	SPI_connect();
 	is_old = cmblock_execute(&lock, &key, NULL) > 0 && DatumGetBool(cmblock_result(1, &isnull)) && !isnull;
 	if (cmblock_execute(&find, &key, NULL) == 0)
@@ -398,6 +404,7 @@ cmblock_remove_crl(PG_FUNCTION_ARGS)
 	static Statement remove = {"DELETE FROM cmblock.crl WHERE sha256 = $1", {"thumbprint"}};
 	Datum key = PG_GETARG_DATUM(0);
 
+	cmblock_begin_command(fcinfo, 0);
 	SPI_connect();
 	if (cmblock_execute(&remove, &key, NULL) == 0)
 		refuse_unknown_crl(PG_GETARG_VARLENA_PP(0));
@@ -411,6 +418,7 @@ cmblock_reset_crl_scope(PG_FUNCTION_ARGS)
 	static Statement reset = {"DELETE FROM cmblock.crl_scope WHERE scope = $1", {"bytea"}};
 	Datum key = PG_GETARG_DATUM(0);
 
+	cmblock_begin_command(fcinfo, 0);
 	SPI_connect();
 	if (cmblock_execute(&reset, &key, NULL) == 0)
 		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),

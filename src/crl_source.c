@@ -21,6 +21,7 @@
 
 #include "authority.h"
 #include "catalog.h"
+#include "command.h"
 #include "compat.h"
 #include "crl_points.h"
 #include "crl_source.h"
@@ -145,6 +146,7 @@ cmblock_add_crl_distribution_point(PG_FUNCTION_ARGS)
 		{"thumbprint", "text", "bool"}};
 	Datum values[3] = {0, PG_GETARG_DATUM(1), PG_GETARG_DATUM(2)};
 
+	cmblock_begin_command(fcinfo, 0);
 	check_url(text_to_cstring(PG_GETARG_TEXT_PP(1)));
 	values[0] = cmblock_listed_authority(PG_GETARG_VARLENA_PP(0));
 	SPI_connect();
@@ -186,6 +188,7 @@ cmblock_remove_crl_distribution_point(PG_FUNCTION_ARGS)
 	const char *origin;
 	uint64 changed;
 
+	cmblock_begin_command(fcinfo, 0);
 	values[0] = cmblock_listed_authority(PG_GETARG_VARLENA_PP(0));
 	SPI_connect();
 	origin = named_by(values[0], text_to_cstring(PG_GETARG_TEXT_PP(1)), PG_GETARG_BOOL(2));
@@ -213,6 +216,7 @@ cmblock_refresh_crls(PG_FUNCTION_ARGS)
 	Datum authority = (Datum) 0;
 	uint64 sources;
 
+	cmblock_begin_command(fcinfo, MAY_BE_NULL(0));
 	if (!PG_ARGISNULL(0))
 		authority = cmblock_listed_authority(PG_GETARG_VARLENA_PP(0));
 	SPI_connect();

@@ -32,6 +32,7 @@
 #include "utils/xid8.h"
 
 #include "call.h"
+#include "command.h"
 #include "durable.h"
 #include "neighbour.h"
 #include "question.h"
@@ -376,6 +377,7 @@ cmblock_enforcement(PG_FUNCTION_ARGS)
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	Inquiry inquiry;
 
+	cmblock_require_arguments(fcinfo, 0);
 	begin(&inquiry, PG_GETARG_SMSID_P(0), PG_GETARG_INTERVAL_P(1));
 	(void) inquire(&inquiry, false);
 	InitMaterializedSRF(fcinfo, 0);
@@ -468,8 +470,7 @@ cmblock_wait_for_enforcement(PG_FUNCTION_ARGS)
 	Inquiry inquiry;
 	Tally stands;
 
-	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
-		ereport(ERROR, errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("client and timeout cannot be null"));
+	cmblock_require_arguments(fcinfo, MAY_BE_NULL(2));
 	begin(&inquiry, PG_GETARG_SMSID_P(0), PG_GETARG_INTERVAL_P(1));
 	if (!PG_ARGISNULL(2))
 		select_sites(&inquiry, PG_GETARG_ARRAYTYPE_P(2));
@@ -515,7 +516,7 @@ cmblock_ask_enforcement(PG_FUNCTION_ARGS)
 	PG_RETURN_BYTEA_P(cmblock_answers_encode(&answer, 1));
 }
 
-/* Does the neighbour speak for this site? A site that is not known here yet is nobody's. */
+/* Does the neighbour speak for this site? */
 static bool
 speaks_for(const Neighbour *neighbour, SiteCode code)
 {

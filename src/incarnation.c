@@ -34,6 +34,7 @@
 #include "utils/pg_lsn.h"
 #include "utils/timestamp.h"
 
+#include "command.h"
 #include "incarnation.h"
 #include "site.h"
 #include "statement.h"
@@ -328,8 +329,10 @@ cmblock_require_not_restored(void)
 Datum
 cmblock_accept_restored_state(PG_FUNCTION_ARGS)
 {
-	const SiteIdentity *here = cmblock_require_site();
+	const SiteIdentity *here;
 
+	cmblock_begin_command(fcinfo, 0);
+	here = cmblock_require_site();
 	if (!here->is_restored && strcmp(here->incarnation, cmblock_incarnation()) == 0)
 		ereport(NOTICE,
 				errmsg("site %s is not waiting for a comparison", cmblock_site_code_string(here->code)));

@@ -15,6 +15,7 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 
+#include "command.h"
 #include "compat.h"
 #include "connection.h"
 #include "neighbour.h"
@@ -57,6 +58,7 @@ cmblock_link_site(PG_FUNCTION_ARGS)
 	Neighbour neighbour;
 	Datum values[2] = {PG_GETARG_DATUM(0), PG_GETARG_DATUM(1)};
 
+	cmblock_begin_command(fcinfo, 0);
 	cmblock_find_neighbour(PG_GETARG_SITE_CODE(0), &neighbour);
 	if (neighbour.here.kind == SITE_SECONDARY)
 		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -101,8 +103,10 @@ cmblock_accept_link(PG_FUNCTION_ARGS)
 {
 	Neighbour neighbour;
 	Datum values[2] = {PG_GETARG_DATUM(0), PG_GETARG_DATUM(1)};
-	const char *role = NameStr(*PG_GETARG_NAME(1));
+	const char *role;
 
+	cmblock_begin_command(fcinfo, 0);
+	role = NameStr(*PG_GETARG_NAME(1));
 	cmblock_find_neighbour(PG_GETARG_SITE_CODE(0), &neighbour);
 	if (!neighbour.is_parent && neighbour.here.kind != SITE_CENTRAL)
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("a secondary site sends nothing"),
@@ -149,6 +153,7 @@ cmblock_unlink_site(PG_FUNCTION_ARGS)
 	Datum neighbour = PG_GETARG_DATUM(0);
 	uint64 found;
 
+	cmblock_begin_command(fcinfo, 0);
 	SPI_connect();
 	cmblock_execute(&revoke_peer, &neighbour, NULL);
 	found = cmblock_execute(&delete_link, &neighbour, NULL);
@@ -162,13 +167,14 @@ cmblock_unlink_site(PG_FUNCTION_ARGS)
 
 /* One UPDATE of a link that sends, and a wake-up. */
 static void
-change_link(Statement *change, SiteCode neighbour)
+change_link(FunctionCallInfo fcinfo, Statement *change)
 {
-	Datum value = SiteCodeGetDatum(neighbour);
+	Datum neighbour = PG_GETARG_DATUM(0);
 
+	cmblock_begin_command(fcinfo, 0);
 	SPI_connect();
-	if (cmblock_execute(change, &value, NULL) == 0)
-		no_link(neighbour);
+	if (cmblock_execute(change, &neighbour, NULL) == 0)
+		no_link(DatumGetSiteCode(neighbour));
 	SPI_finish();
 	cmblock_wake_links_at_commit();
 }
@@ -181,7 +187,7 @@ cmblock_reinitialize_link(PG_FUNCTION_ARGS)
 		"WHERE neighbour = $1 AND server IS NOT NULL",
 		{"site_code"}};
 
-	change_link(&change, PG_GETARG_SITE_CODE(0));
+	change_link(fcinfo, &change);
 	PG_RETURN_VOID();
 }
 
@@ -192,7 +198,7 @@ cmblock_pause_link(PG_FUNCTION_ARGS)
 							   "WHERE neighbour = $1 AND server IS NOT NULL",
 							   {"site_code"}};
 
-	change_link(&change, PG_GETARG_SITE_CODE(0));
+	change_link(fcinfo, &change);
 	PG_RETURN_VOID();
 }
 
@@ -203,7 +209,7 @@ cmblock_resume_link(PG_FUNCTION_ARGS)
 							   "WHERE neighbour = $1 AND server IS NOT NULL",
 							   {"site_code"}};
 
-	change_link(&change, PG_GETARG_SITE_CODE(0));
+	change_link(fcinfo, &change);
 	PG_RETURN_VOID();
 }
 

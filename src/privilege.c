@@ -22,6 +22,7 @@
 #include "utils/builtins.h"
 
 #include "catalog.h"
+#include "command.h"
 
 PG_FUNCTION_INFO_V1(cmblock_grant_privilege);
 PG_FUNCTION_INFO_V1(cmblock_revoke_privilege);
@@ -145,15 +146,19 @@ run(const char *statement)
 static void
 change_privilege(FunctionCallInfo fcinfo, bool grant)
 {
-	const char *role = quote_identifier(NameStr(*PG_GETARG_NAME(0)));
-	const Privilege *privilege = find_privilege(text_to_cstring(PG_GETARG_TEXT_PP(1)));
+	const char *role;
+	const Privilege *privilege;
 	const char *verb = grant ? "GRANT" : "REVOKE";
 	const char *preposition = grant ? "TO" : "FROM";
 	const Privilege *kept[lengthof(privileges)];
 	int nkept = 0;
+	Oid role_oid;
 
+	cmblock_begin_command(fcinfo, 0);
+	role = quote_identifier(NameStr(*PG_GETARG_NAME(0)));
+	privilege = find_privilege(text_to_cstring(PG_GETARG_TEXT_PP(1)));
 	/* An unknown role is said here, once, before anything changes. */
-	Oid role_oid = get_role_oid(NameStr(*PG_GETARG_NAME(0)), false);
+	role_oid = get_role_oid(NameStr(*PG_GETARG_NAME(0)), false);
 
 	SPI_connect();
 	for (int i = 0; i < lengthof(privileges) && !grant; i++)

@@ -29,6 +29,7 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
+#include "command.h"
 #include "history.h"
 #include "incarnation.h"
 #include "merge.h"
@@ -130,7 +131,6 @@ text_or_null(FunctionCallInfo fcinfo, int n)
 Datum
 cmblock_seize_clients(PG_FUNCTION_ARGS)
 {
-	static const char *const names[] = {"from_site", "to_site", NULL, NULL, "force"};
 	Datum sites[2] = {PG_GETARG_DATUM(0), PG_GETARG_DATUM(1)};
 	Datum values[2];
 	bool none[2] = {false, false};
@@ -138,10 +138,7 @@ cmblock_seize_clients(PG_FUNCTION_ARGS)
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
-	for (int i = 0; i < lengthof(names); i++)
-		if (names[i] && PG_ARGISNULL(i))
-			ereport(ERROR, errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					errmsg("argument \"%s\" cannot be null", names[i]));
+	cmblock_begin_command(fcinfo, MAY_BE_NULL(2) | MAY_BE_NULL(3));
 	check_sites(PG_GETARG_SITE_CODE(0), PG_GETARG_SITE_CODE(1));
 
 	SPI_connect();

@@ -30,6 +30,7 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
+#include "command.h"
 #include "incarnation.h"
 #include "scan.h"
 #include "site.h"
@@ -253,10 +254,7 @@ cmblock_setup_site(PG_FUNCTION_ARGS)
 	SiteKind kind;
 	Datum values[5];
 
-	for (int i = 0; i < 3; i++)
-		if (PG_ARGISNULL(i))
-			ereport(ERROR, errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					errmsg("code, kind and hierarchy of a site cannot be null"));
+	cmblock_begin_command(fcinfo, MAY_BE_NULL(3));
 	code = PG_GETARG_SITE_CODE(0);
 	kind = cmblock_enum_value(ENUM_SITE_KIND, PG_GETARG_OID(1));
 	check_setup(code, kind, parent);
@@ -323,12 +321,14 @@ Datum
 cmblock_add_site(PG_FUNCTION_ARGS)
 {
 	SiteCode code = PG_GETARG_SITE_CODE(0);
-	SiteKind kind = cmblock_enum_value(ENUM_SITE_KIND, PG_GETARG_OID(1));
 	SiteCode parent = PG_GETARG_SITE_CODE(2);
+	SiteKind kind;
 	const SiteIdentity *here;
 	SiteRow known;
 	bool is_known;
 
+	cmblock_begin_command(fcinfo, 0);
+	kind = cmblock_enum_value(ENUM_SITE_KIND, PG_GETARG_OID(1));
 	lock_tree();
 	here = cmblock_require_site();
 	if (here->kind == SITE_SECONDARY)
@@ -403,6 +403,7 @@ cmblock_retire_site(PG_FUNCTION_ARGS)
 	const SiteIdentity *here;
 	SiteRow row;
 
+	cmblock_begin_command(fcinfo, 0);
 	lock_tree();
 	here = cmblock_require_site();
 	if (!cmblock_lookup_site(code, &row))

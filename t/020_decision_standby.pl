@@ -47,7 +47,8 @@ sql_is($standby, by_certificate($pc2, $strange), 't full certificate_unregistere
 sql_is($standby, "SELECT cmblock.is_allowed(certificate => '\\x$known->{sha1}')", 't', 'by SHA-1 thumbprint');
 sql_is($standby, "SELECT count(DISTINCT step) FROM cmblock.explain_access($pc1)", '10', 'in words');
 sql_fails($standby, "SELECT cmblock.register_certificate(${\ bytea($strange) }, $pc2)",
-	'25006', qr/read-only/, 'registering is for the primary');
+	'25006', qr/cannot execute register_certificate in a read-only.*HINT:  This server is a standby\. Run the command on the primary/s,
+	'registering is for the primary, and the error says so');
 
 # Statements of one session on the standby, between which others run on the primary.
 sub session_with
