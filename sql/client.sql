@@ -60,8 +60,8 @@ SELECT try($$SELECT cmblock.register_client(id(9), NULL)$$);
 SELECT try($$SELECT cmblock.register_client(id(9), 'pc', NULL)$$);
 SELECT try($$SELECT cmblock.register_client(id(9), 'pc', approval => NULL)$$);
 SELECT try($$SELECT cmblock.register_client(id(9), 'pc', isv_proxied => NULL)$$);
-SELECT try($$SELECT cmblock.register_client(id(9), 'pc', approval => -1::smallint)$$);
-SELECT try($$SELECT cmblock.register_client(id(9), 'pc', approval => 3::smallint)$$);
+SELECT try($$SELECT cmblock.register_client(id(9), 'pc', approval => -1)$$);
+SELECT try($$SELECT cmblock.register_client(id(9), 'pc', approval => 3)$$);
 SELECT try($$SELECT cmblock.register_client(id(9), '')$$);
 SELECT try($$SELECT cmblock.register_client(id(9), repeat('x', 256))$$);
 SELECT try($$SELECT cmblock.register_client(id(9), 'pc', hardware_id => '')$$);
@@ -78,7 +78,7 @@ SELECT cmblock.register_client(id(1), 'pc1');
 SELECT cmblock.register_client(id(2), 'mac2', 'mac', 'hw2', 1::smallint, true);
 SELECT count(*) FROM (TABLE before EXCEPT TABLE cmblock.client) changed;
 -- Something else is brought up to date.
-SELECT cmblock.register_client(id(1), 'pc1-new', hardware_id => 'hw1', approval => 1::smallint);
+SELECT cmblock.register_client(id(1), 'pc1-new', hardware_id => 'hw1', approval => 1);
 SELECT * FROM clients WHERE client = '0001';
 -- The time of the registration stays.
 SELECT c.registered_at = b.registered_at, c.changed_at > b.changed_at FROM before b JOIN cmblock.client c USING (smsid) WHERE smsid = id(1);

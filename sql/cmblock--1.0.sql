@@ -910,7 +910,7 @@ COMMENT ON TRIGGER changed ON cmblock.this_site IS 'tells every session that the
 -- ---------------------------------------------------------------------------------------------
 
 CREATE FUNCTION cmblock.register_client(client cmblock.smsid, name text, kind cmblock.client_kind DEFAULT 'computer',
-		hardware_id text DEFAULT NULL, approval smallint DEFAULT 2, isv_proxied boolean DEFAULT false) RETURNS void
+		hardware_id text DEFAULT NULL, approval integer DEFAULT 2, isv_proxied boolean DEFAULT false) RETURNS void
 	AS 'MODULE_PATHNAME', 'cmblock_register_client' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION cmblock.register_client IS 'registers a client at this primary site, or brings what is known of it up to date; a block stays';
 
