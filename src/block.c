@@ -42,7 +42,7 @@ remark_argument(FunctionCallInfo fcinfo, int n, const char *name, int limit, cha
 		return (Datum) 0;
 	if (DatumGetInt32(DirectFunctionCall1(textlen, PG_GETARG_DATUM(n))) > limit)
 		ereport(ERROR, errcode(ERRCODE_STRING_DATA_RIGHT_TRUNCATION), errmsg("%s is too long", name),
-				errdetail("It may have %d characters.", limit));
+				errdetail("It may have %d characters at most.", limit));
 	return PG_GETARG_DATUM(n);
 }
 
@@ -60,18 +60,21 @@ typedef struct BlockState
 	bool limited; /* no PKI certificate: may come back under another one */
 	char *changed_by;
 	char *changed_at;
+	char *reason;
+	char *ticket;
 } BlockState;
 
-/* Says in a NOTICE that there is nothing to do, and since when. */
+/* Says in a NOTICE that there is nothing to do, since when, and why: what was given now is not recorded. */
 static Datum
 unchanged(const BlockState *state, const char *what, bool block)
 {
-	if (state->changed_by)
-		ereport(NOTICE, errmsg("%s is %s already", what, block ? "blocked" : "not blocked"),
-				errdetail("%s by %s at %s.", block ? "Blocked" : "Unblocked", state->changed_by,
-						  state->changed_at));
-	else
-		ereport(NOTICE, errmsg("%s is %s already", what, block ? "blocked" : "not blocked"));
+	ereport(NOTICE, errmsg(block ? "%s is blocked already" : "%s is not blocked", what),
+			state->changed_by
+				? errdetail("%s by %s at %s%s%s%s%s.", block ? "Blocked" : "Unblocked", state->changed_by,
+							state->changed_at, state->reason ? ", reason: " : "",
+							state->reason ? state->reason : "", state->ticket ? ", ticket: " : "",
+							state->ticket ? state->ticket : "")
+				: 0);
 	return cmblock_enum_datum(ENUM_BLOCK_OUTCOME, OUTCOME_UNCHANGED);
 }
 
@@ -88,6 +91,7 @@ text_or_null(int column)
 
 static Statement lock_client = {
 	"SELECT c.assigned_site, c.blocked, c.isv_proxied, c.block_changed_by, c.block_changed_at::text, "
+	"c.block_reason, c.block_ticket, "
 	" NOT EXISTS (SELECT FROM cmblock.certificate x WHERE x.client = c.smsid AND NOT x.self_signed AND "
 	"x.deleted_at IS NULL) "
 	"FROM cmblock.client c WHERE c.smsid = $1 FOR UPDATE OF c",
@@ -111,7 +115,9 @@ lock_client_state(Datum smsid)
 	state.isv_proxied = DatumGetBool(cmblock_result(3, &isnull));
 	state.changed_by = text_or_null(4);
 	state.changed_at = text_or_null(5);
-	state.limited = DatumGetBool(cmblock_result(6, &isnull));
+	state.reason = text_or_null(6);
+	state.ticket = text_or_null(7);
+	state.limited = DatumGetBool(cmblock_result(8, &isnull));
 	return state;
 }
 
@@ -306,8 +312,8 @@ cmblock_block_clients(PG_FUNCTION_ARGS)
 /* ---------- certificates ---------- */
 
 static Statement lock_certificate = {
-	"SELECT sha256, assigned_site, blocked, block_changed_by, block_changed_at::text, type, client "
-	"FROM cmblock.certificate WHERE sha256 = $1 OR sha1 = $1 FOR UPDATE",
+	"SELECT sha256, assigned_site, blocked, block_changed_by, block_changed_at::text, block_reason, "
+	"block_ticket, type, client FROM cmblock.certificate WHERE sha256 = $1 OR sha1 = $1 FOR UPDATE",
 	{"thumbprint"}};
 
 static Statement update_certificate = {
@@ -404,8 +410,10 @@ change_certificate(FunctionCallInfo fcinfo, bool block)
 	state.blocked = DatumGetBool(cmblock_result(3, &isnull));
 	state.changed_by = text_or_null(4);
 	state.changed_at = text_or_null(5);
-	type = cmblock_enum_value(ENUM_CERTIFICATE_TYPE, DatumGetObjectId(cmblock_result(6, &isnull)));
-	client = cmblock_result(7, &isnull);
+	state.reason = text_or_null(6);
+	state.ticket = text_or_null(7);
+	type = cmblock_enum_value(ENUM_CERTIFICATE_TYPE, DatumGetObjectId(cmblock_result(8, &isnull)));
+	client = cmblock_result(9, &isnull);
 
 	cmblock_require_assigned_here(state.assigned_site, what);
 	if (state.blocked == block)
