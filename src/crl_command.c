@@ -344,7 +344,7 @@ refuse_unknown_crl(const struct varlena *sha256)
 {
 	ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
 			errmsg("no CRL with the thumbprint %s is held", hex_of(sha256)),
-			errhint("View cmblock.crl_status shows the CRLs that this site holds."));
+			errhint("Table cmblock.crl has those that are held, with their thumbprints."));
 }
 
 Datum
@@ -355,12 +355,13 @@ cmblock_accept_crl(PG_FUNCTION_ARGS)
 		"SELECT s.number >= c.number OR s.this_update > c.this_update FROM cmblock.crl_scope s"
 		" JOIN cmblock.crl c ON c.scope = s.scope WHERE c.sha256 = $1 FOR UPDATE OF s",
 		{"thumbprint"}};
-	static Statement find = {"SELECT state, issuer, number, this_update, next_update, entries, warnings FROM "
-							 "cmblock.crl WHERE sha256 = $1",
-							 {"thumbprint"}};
+	static Statement find = {
+		"SELECT state, issuer, number, this_update, next_update, entries, is_delta, base_number "
+		"FROM cmblock.crl WHERE sha256 = $1",
+		{"thumbprint"}};
 	static Statement accept = {"UPDATE cmblock.crl SET state = 'current' WHERE sha256 = $1", {"thumbprint"}};
-	struct varlena *sha256 = PG_GETARG_VARLENA_PP(0);
-	Datum key = PointerGetDatum(sha256);
+	struct varlena *sha256;
+	Datum key;
 	MemoryContext caller = CurrentMemoryContext;
 	CrlTaking taking = {.outcome = CRLOUT_ACCEPTED};
 	bool is_old;
@@ -383,6 +384,9 @@ cmblock_accept_crl(PG_FUNCTION_ARGS)
 	taking.next_update = DatumGetTimestampTz(cmblock_result(5, &isnull));
 	taking.has_next_update = !isnull;
 	taking.entries = DatumGetInt32(cmblock_result(6, &isnull));
+	taking.is_delta = DatumGetBool(cmblock_result(7, &isnull));
+	value = cmblock_result(8, &isnull);
+	taking.base_number = isnull ? NULL : DatumGetCString(DirectFunctionCall1(numeric_out, value));
 	if (cmblock_enum_value(ENUM_CRL_STATE, DatumGetObjectId(cmblock_result(1, &isnull))) == CRL_CURRENT)
 		taking.outcome = CRLOUT_UNCHANGED;
 	else if (is_old)

@@ -298,6 +298,8 @@ subtest 'rule 34: unavailable and revoked are different reasons everywhere' => s
 	is($ask->(), 't|', 'off asks nobody');
 	is(status($cert), 'revoked revoked', 'while the status is what it is');
 	sql($site, "SELECT cmblock.set_crl_policy('$root->{sha256}', policy => 'required')");
+	like(run_sql("SELECT cmblock.set_crl_policy('$root->{sha256}', $_ => '-1 s')"), qr/^22023.*"$_" of set_crl_policy cannot be negative/, "no negative $_")
+	  for qw(base_grace delta_grace max_age);
 	like(sql($site, "SELECT answer, reason, detail FROM cmblock.explain_access($client, ${\ hex_literal($cert) }) WHERE reason = 'certificate_revoked'"),
 		qr/^refused\|certificate_revoked\|.*revoked it at .*keyCompromise/, 'explain_access says by whom, when and why');
 	is(sql($site, "SELECT status, reason FROM cmblock.revocation_status('\\x$cert->{sha256}')"), 'revoked|revoked', 'by thumbprint, too');
@@ -324,7 +326,11 @@ subtest 'rule 35: a CRL from which entries vanished is held back' => sub {
 	is(take($accidental), 'held_back', 'once more');
 	is(run_sql("SELECT outcome, number FROM cmblock.accept_crl('$hash')"), 'accepted|4', 'a PKI administrator lets it in');
 	is(status($cert), 'good', 'and it counts');
-	is(run_sql("SELECT outcome FROM cmblock.accept_crl('$hash')"), 'unchanged', 'once is enough');
+	is(run_sql("SELECT outcome, kind FROM cmblock.accept_crl('$hash')"), 'unchanged|base', 'once is enough');
+	my $delta = der_crl($root, number => 5, base => 4);
+	take($delta);
+	is(run_sql("SELECT outcome, kind, number, base_number FROM cmblock.accept_crl('${\ uc Digest::SHA::sha256_hex($delta) }')"),
+		'unchanged|delta|5|4', 'a delta CRL that is current is called one');
 	is(sql($site, "SELECT number FROM cmblock.crl_scope"), '4', 'the mark has moved');
 
 	# What may vanish: removed by a delta CRL, on hold, expired.
