@@ -177,6 +177,16 @@ SELECT try($$SELECT cmblock.retire_site('P01')$$);
 SELECT try($$SELECT cmblock.retire_site('S01')$$);
 SELECT try($$SELECT cmblock.register_client('11111111-1111-1111-1111-111111111111', 'pc')$$);
 
+-- ---------- an encoding that other sites may not have ----------
+CREATE DATABASE regress_latin1 TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C';
+\c regress_latin1
+CREATE EXTENSION cmblock;
+BEGIN;
+SELECT cmblock.setup_site('P01', 'primary');
+ROLLBACK;
+SELECT cmblock.setup_site('P01', 'primary', parent => 'CEN');
+\c :start
+DROP DATABASE regress_latin1;
 \c :start
 DROP DATABASE regress_site_cen;
 DROP DATABASE regress_site_p01;

@@ -179,7 +179,7 @@ cmblock_register_client(PG_FUNCTION_ARGS)
 	values[2] = PG_GETARG_DATUM(2);
 	values[3] = SiteCodeGetDatum(here);
 	values[4] = PG_GETARG_DATUM(3);
-	values[5] = PG_GETARG_DATUM(4);
+	values[5] = Int16GetDatum(PG_GETARG_INT32(4));
 	values[6] = PG_GETARG_DATUM(5);
 	nulls = hardware_id ? NULL : "    n  ";
 

@@ -20,6 +20,7 @@
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
@@ -245,6 +246,18 @@ check_setup(SiteCode code, SiteKind kind, SiteCode parent)
 				errmsg("site %s cannot be its own parent", cmblock_site_code_string(code)));
 }
 
+/* A row with a character that the database does not have refuses the batch, and with it all that is behind. */
+static void
+warn_of_encoding(SiteCode code)
+{
+	if (GetDatabaseEncoding() == PG_UTF8)
+		return;
+	ereport(WARNING, errmsg("the encoding of this database is %s, not UTF8", GetDatabaseEncodingName()),
+			errdetail("A name or reason that cannot be converted between the encodings of two sites stops the "
+					  "link between them."),
+			errhint("Set site %s up in a database with ENCODING 'UTF8'.", cmblock_site_code_string(code)));
+}
+
 Datum
 cmblock_setup_site(PG_FUNCTION_ARGS)
 {
@@ -266,6 +279,9 @@ cmblock_setup_site(PG_FUNCTION_ARGS)
 				errmsg("this database is already site %s", cmblock_site_code_string(here->code)),
 				errdetail("A database is one site for good: its rows name it as their origin."),
 				errhint("Use another database for site %s.", cmblock_site_code_string(code)));
+
+	if (kind == SITE_CENTRAL || parent != NO_SITE)
+		warn_of_encoding(code);
 
 	values[0] = SiteCodeGetDatum(code);
 	values[1] = PG_GETARG_DATUM(1);
