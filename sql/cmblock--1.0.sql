@@ -2059,6 +2059,12 @@ CREATE FUNCTION cmblock.attention_items(OUT severity text, OUT topic text, OUT s
 		WHERE s.retired_at IS NULL AND t.kind <> 'secondary' AND (s.parent = t.code OR s.code = t.parent) AND NOT pg_is_in_recovery()
 		  AND NOT EXISTS (SELECT FROM cmblock.replication_link l WHERE l.neighbour = s.code AND l.server IS NOT NULL)
 		UNION ALL
+		SELECT 'warning', 'link', format('%s to %s', s.code, t.code), 'Nothing is accepted from there: blocks do not reach this site.',
+		       'Accept it with cmblock.accept_link, as docs/tutorial.md tells; if it is gone, take it out with cmblock.retire_site.'
+		FROM cmblock.site s CROSS JOIN (SELECT * FROM cmblock.this_site LIMIT 1) t
+		WHERE s.retired_at IS NULL AND (s.code = t.parent OR s.parent = t.code AND s.kind = 'primary') AND NOT pg_is_in_recovery()
+		  AND NOT EXISTS (SELECT FROM cmblock.replication_link l WHERE l.neighbour = s.code AND l.peer_role IS NOT NULL)
+		UNION ALL
 		SELECT 'warning', 'link', format('%s to %s', t.code, l.neighbour),
 		       format('%s rows differ here and there, and neither site may decide.', l.compared_unrepaired),
 		       'Column compared_examples of cmblock.replication_link names some of them; docs/operations.md says what to do.'
@@ -2126,15 +2132,17 @@ CREATE FUNCTION cmblock.report() RETURNS SETOF text LANGUAGE sql VOLATILE SET se
 		SELECT 2, 1, CASE count(*) WHEN 0 THEN 'Nothing needs attention.' ELSE format('Needs attention (%s):', count(*)) END
 		FROM cmblock.attention
 		UNION ALL
-		SELECT 2, 1 + 2 * a.place + l.which,
-		       CASE l.which WHEN 0 THEN format('  %s  %s', upper(a.severity), concat_ws(': ', concat_ws(' ', a.topic, a.subject), a.problem))
-		                    ELSE '            ' || a.advice END
-		FROM (SELECT *, row_number() OVER () AS place FROM cmblock.attention) a CROSS JOIN generate_series(0, 1) l (which)
+		-- Lines of up to 88 characters that end before a blank; a longer word is left whole.
+		SELECT 2, 1000 * a.place + w.n, rpad(CASE w.n WHEN 1 THEN '  ' || upper(a.severity) ELSE '' END, 12) || w.line[1]
+		FROM (SELECT *, row_number() OVER () AS place FROM cmblock.attention) a,
+		     regexp_matches(regexp_replace(concat_ws(': ', concat_ws(' ', a.topic, a.subject), a.problem), '[[:cntrl:]]+', ' ', 'g') || E'\n' || coalesce(a.advice, ''),
+		                    E'([^\n]{1,88}(?=[[:space:]]|$)|[^[:space:]]+)[[:space:]]*', 'g') WITH ORDINALITY w (line, n)
 		WHERE a.place <= 20
+		UNION ALL
+		SELECT 3, 0, ''
 		UNION ALL
 		SELECT 3, v.place, v.text
 		FROM cmblock.site_status s CROSS JOIN LATERAL (VALUES
-			(0, ''),
 			(1, format('Hierarchy     %s, with %s', s.hierarchy, CASE s.sites WHEN 1 THEN '1 site' ELSE s.sites || ' sites' END)),
 			(2, format('Clients       %s, of which %s blocked%s', s.clients, s.blocked_clients, ', the last at ' || s.last_block_at::timestamptz(0))),
 			(3, format('Certificates  %s, of which %s blocked by themselves', s.certificates, s.blocked_certificates))) v (place, text)

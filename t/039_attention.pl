@@ -41,7 +41,8 @@ wait_until($p01, "SELECT severity FROM cmblock.attention", 'a link that has fail
 sql_like($p01, $attention, qr/^critical\|link\|P01 to S01\|The link has failed\. 1 row waits to be sent\. \d+ attempts in a row have failed: .*/, 'and says what waits and why');
 sql_is($p01, 'SELECT advice FROM cmblock.attention', 'Is the server there up, and reachable from here? Blocks reach it as soon as it is.', 'and what to do');
 $report = sql($p01, 'SELECT cmblock.report()');
-like($report, qr/\n\nNeeds attention \(1\):\n  CRITICAL  link P01 to S01: The link has failed\. .*\n            Is the server there up/, 'it is in the report, first of all');
+like($report, qr/\n\nNeeds attention \(1\):\n  CRITICAL  link P01 to S01: The link has failed\. .*\n(?: {12}\S.*\n)* {12}Is the server there up/, 'it is in the report, first of all');
+ok(!grep({ length > 100 && /\S \S/ } split /\n/, $report =~ s/.*Needs attention//sr =~ s/\n\n.*//sr), 'in lines that fit a terminal');
 like($report, qr/\n  P01 sends to S01     failed    1 row waits, waiting to retry/, 'and among the links');
 $s01->start;
 wait_until($p01, "SELECT count(*) FROM cmblock.attention", 'it goes when the link works again', '0');
@@ -50,6 +51,11 @@ sql($p01, "SELECT cmblock.add_site('S02', 'secondary', 'P01')");
 sql_is($p01, $attention, 'warning|link|P01 to S02|There is no link: blocks do not reach that site, nor the sites behind it.', 'a neighbour that is not linked');
 sql($p01, "SELECT cmblock.retire_site('S02')");
 sql_is($p01, $attention, '', 'unless it is retired');
+sql($s01, "SELECT cmblock.unlink_site('P01')");
+sql_is($s01, $attention, 'warning|link|P01 to S01|Nothing is accepted from there: blocks do not reach this site.', 'a neighbour from which nothing is accepted');
+sql($s01, "SELECT cmblock.accept_link('P01', 'p01_link')");
+sql($p01, "SELECT cmblock.reinitialize_link('S01')");
+wait_until($s01, "SELECT count(*) FROM cmblock.attention", 'until it is accepted and has sent', '0');
 
 # ---------- revocation lists and CAs ----------
 my $day = 86400;
