@@ -234,6 +234,42 @@ begin(Inquiry *inquiry, const Smsid *client, const Interval *timeout)
 		refuse_to_ask(inquiry, here);
 }
 
+/*
+ * A site behind a neighbour to which nothing is sent cannot be asked from here, and no link will say so. $1: the
+ * neighbour that asks, which speaks for what is behind it itself.
+ */
+static Statement without_link = {
+	"SELECT s.code FROM cmblock.site s CROSS JOIN cmblock.this_site t LEFT JOIN cmblock.site p ON p.code = s.parent "
+	"CROSS JOIN LATERAL (SELECT CASE WHEN s.parent = t.code THEN s.code WHEN p.parent = t.code THEN p.code "
+	"ELSE t.parent END) first (hop) "
+	"WHERE s.retired_at IS NULL AND s.code <> t.code AND hop IS DISTINCT FROM $1 AND NOT EXISTS "
+	"(SELECT FROM cmblock.replication_link l WHERE l.neighbour = hop AND l.server IS NOT NULL)",
+	{"site_code"}};
+
+static void
+answer_where_no_link(uint64 question, SiteCode here, SiteCode asker)
+{
+	Datum value = SiteCodeGetDatum(asker);
+	Answer *answers;
+	int count;
+
+	SPI_connect();
+	count = cmblock_execute(&without_link, &value, asker == NO_SITE ? "n" : NULL);
+	answers = palloc0(Max(count, 1) * sizeof(Answer));
+	for (int i = 0; i < count; i++)
+	{
+		bool isnull;
+
+		answers[i].site =
+			DatumGetSiteCode(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+		answers[i].said_by = here;
+		answers[i].word = ANSWER_UNREACHABLE;
+	}
+	if (cmblock_question_answer(question, answers, count) && count > 0)
+		cmblock_slots_nudge(MyDatabaseId);
+	SPI_finish();
+}
+
 static void
 ask(Inquiry *inquiry)
 {
@@ -246,7 +282,10 @@ ask(Inquiry *inquiry)
 				errhint("Try again later."));
 	inquiry->renewed = GetCurrentTimestamp();
 	if (id != inquiry->question)
+	{
 		inquiry->asked = inquiry->renewed;
+		answer_where_no_link(id, inquiry->here, NO_SITE);
+	}
 	inquiry->question = id;
 }
 
@@ -415,6 +454,9 @@ select_sites(Inquiry *inquiry, ArrayType *array)
 
 	deconstruct_array(array, ARR_ELEMTYPE(array), sizeof(SiteCode), true, TYPALIGN_INT, &codes, &nulls,
 					  &count);
+	if (count == 0)
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("no site to wait for is named"),
+				errhint("Leave the argument \"sites\" out to wait for all."));
 	for (int i = 0; i < inquiry->count; i++)
 		inquiry->sites[i].wanted = false;
 	for (int i = 0; i < count; i++)
@@ -460,7 +502,7 @@ report_missing(const Inquiry *inquiry, Tally stands)
 			errmsg("the current state of client %s is not known to be in force at %s",
 				   cmblock_smsid_string(&inquiry->client), missing.data),
 			errdetail("%s", why.data),
-			errhint("View cmblock.replication_status says what is wrong with a link, at the site that sends. "
+			errhint("View cmblock.attention says what is wrong with a link, at the site that sends. "
 					"What is missing is sent as soon as it can be."));
 }
 
@@ -512,7 +554,9 @@ cmblock_ask_enforcement(PG_FUNCTION_ARGS)
 	answer = answer_here(PG_GETARG_SMSID_P(6), neighbour.here.code);
 	/* A secondary site has nobody to ask. Where there is no room the sites behind stay unknown. */
 	if (neighbour.here.kind != SITE_SECONDARY && cmblock_slots_available())
-		(void) cmblock_question_ask(0, PG_GETARG_SMSID_P(6), neighbour.code, (uint64) PG_GETARG_INT64(5));
+		answer_where_no_link(cmblock_question_ask(0, PG_GETARG_SMSID_P(6), neighbour.code,
+												  (uint64) PG_GETARG_INT64(5)),
+							 neighbour.here.code, neighbour.code);
 	PG_RETURN_BYTEA_P(cmblock_answers_encode(&answer, 1));
 }
 
@@ -537,7 +581,9 @@ cmblock_tell_enforcement(PG_FUNCTION_ARGS)
 	bytea *octets = PG_GETARG_BYTEA_PP(6);
 	Neighbour neighbour;
 	Answer *answers;
+	SiteRow row;
 	int count;
+	int kept = 0;
 	bool is_open;
 
 	check_caller(fcinfo, &neighbour);
@@ -545,11 +591,17 @@ cmblock_tell_enforcement(PG_FUNCTION_ARGS)
 	if (count < 0)
 		ereport(ERROR, errcode(ERRCODE_PROTOCOL_VIOLATION), errmsg("malformed answers to a question"));
 	for (int i = 0; i < count; i++)
+	{
+		/* A site that is not known here yet, since its row is still on the way, is nobody's: left out. */
+		if (!cmblock_lookup_site(answers[i].site, &row))
+			continue;
 		if (!speaks_for(&neighbour, answers[i].site))
 			ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 					errmsg("site %s does not speak for site %s", cmblock_site_code_string(neighbour.code),
 						   cmblock_site_code_string(answers[i].site)));
-	is_open = cmblock_question_answer((uint64) PG_GETARG_INT64(5), answers, count);
+		answers[kept++] = answers[i];
+	}
+	is_open = cmblock_question_answer((uint64) PG_GETARG_INT64(5), answers, kept);
 	if (is_open)
 		cmblock_slots_nudge(MyDatabaseId);
 	PG_RETURN_BOOL(is_open);

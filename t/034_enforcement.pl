@@ -106,6 +106,7 @@ sql_fails($p01, "SELECT cmblock.wait_for_enforcement('$nobody')", '42704', qr/no
 sql_fails($s01, "SELECT * FROM cmblock.enforcement('$pc1')", '55000', qr/secondary site cannot ask.*HINT:  Run the command at site P01/s, 'a secondary site cannot ask, and says who can');
 sql_fails($p01, "SELECT cmblock.wait_for_enforcement('$pc1', '1 s', '{X99}')", '42704', qr/site X99 is not in this hierarchy/, 'a site that does not exist');
 sql_fails($p01, "SELECT cmblock.wait_for_enforcement('$pc1', '1 s', '{NULL}')", '22004', qr/cannot be null/, 'a site that is null');
+sql_fails($p01, "SELECT cmblock.wait_for_enforcement('$pc1', '1 s', '{}')", '22023', qr/no site to wait for/, 'no sites');
 sql_fails($p01, "SELECT cmblock.wait_for_enforcement('$pc1', NULL)", '22004', qr/cannot be null/, 'a timeout that is null');
 $p01->psql('postgres', "BEGIN; SELECT cmblock.block_client('$pc1'); SELECT cmblock.wait_for_enforcement('$pc1') IS NULL; ROLLBACK",
 	stdout => \my $out, stderr => \my $err);
@@ -163,6 +164,17 @@ sql_is($cen, "SELECT string_agg(concat_ws(' ', site, state, version), ', ' ORDER
 	'P01 enforced 3, S01 pending', 'which others hear of from the site above it');
 sql($p01, "SELECT cmblock.resume_link('S01')");
 sql_is($p01, "SELECT cmblock.wait_for_enforcement('$pc2', '30 s') IS NOT NULL", 't', 'until it goes on');
+
+# ---------- a site to which nothing is sent ----------
+sql($cen, "SELECT cmblock.add_site('P03', 'primary', 'CEN')");
+wait_until($p01, "SELECT count(*) FROM cmblock.site WHERE code = 'P03'", 'a site was added', '1');
+my $started = time;
+sql_is($_, "SELECT concat_ws(' ', state, detail) FROM cmblock.enforcement('$pc2', '60 s') WHERE site::text = 'P03'",
+	'unknown Site CEN cannot reach it, or the site above it.', 'it is not waited for: the site that has no link to it says so') for $cen, $p01;
+cmp_ok(time - $started, '<', 60, 'at once');
+sql($cen, "SELECT cmblock.retire_site('P03')");
+wait_until($p01, "SELECT count(*) FROM cmblock.site WHERE code = 'P03' AND retired_at IS NULL", 'and it is retired', '0');
+sql_is($cen, answer_of('P01', 'S99'), 'f', 'an answer about a site that is not known here is left out');
 
 # ---------- many ask at once ----------
 my @sessions = map { session($p01) } 1 .. 8;
