@@ -22,6 +22,9 @@ for my $code (@codes)
 	wait_until($site{$code}, 'SELECT count(*) FROM cmblock.site WHERE version > 0', "$code knows all sites", '5');
 }
 
+# Primary sites without clients have nothing to send to the central one, which hears from them all the same.
+wait_until($_, 'SELECT count(*) FROM cmblock.attention', 'no client is there, and nothing needs attention', '0') for $cen, $p01, $s01;
+
 # One line a site: code, state, version.
 sub states
 {

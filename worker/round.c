@@ -265,9 +265,12 @@ cmblock_round_next(Link *link, const Here *here, TimestampTz now)
 	cmblock_end_work();
 	cmblock_batch_finish(&writer);
 
-	if (last && writer.rows == 0 && !link->sent_any && link->resending == 0)
+	if (last && writer.rows == 0 && !link->sent_any && link->resending == 0 && link->feed.since)
 	{
-		/* Nothing for this neighbour: its record may stay behind, there is nothing in between. */
+		/*
+		 * Nothing for this neighbour: its record may stay behind, there is nothing in between. Without a record it gets
+		 * the cursor all the same, since it would go on to report that nothing has come.
+		 */
 		pfree(writer.data.data);
 		finish_round(link, here, now);
 		return ROUND_OK;
