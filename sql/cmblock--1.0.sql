@@ -1760,6 +1760,8 @@ CREATE VIEW cmblock.replication_status AS
 	               format('The link is paused. Go on with: SELECT cmblock.resume_link(%L).', l.neighbour)
 	           WHEN w.worker = 'not running' THEN
 	               'No replicator is running in this database: the server log says why. It often helps to raise max_worker_processes.'
+	           WHEN l.failures > 0 AND l.last_error_sqlstate = '42501' AND (l.last_error LIKE 'permission denied%' OR l.last_error LIKE 'role "%" is not the one accepted%') THEN
+	               format('%s does not accept this link. There, with the role of the user mapping here: SELECT cmblock.accept_link(%L, ''role'').', l.neighbour, t.code)
 	           WHEN t.restored_at IS NOT NULL THEN
 	               'This site was restored to an earlier state: it takes no changes until it has compared with its parent, or at the top with all neighbours. If that cannot be: SELECT cmblock.accept_restored_state().'
 	       END AS advice,
@@ -2028,11 +2030,16 @@ CREATE FUNCTION cmblock.attention_items(OUT severity text, OUT topic text, OUT s
 		       'It compares as soon as the links work: look at those first. cmblock.accept_restored_state() goes on without.'
 		FROM cmblock.this_site t WHERE t.restored_at IS NOT NULL
 		UNION ALL
+		SELECT 'critical', 'site', t.code::text,
+		       format('This site was retired at %s: no other site takes anything from it, or sends it anything.', s.retired_at::timestamptz(0)),
+		       'Let nobody ask it any more, and drop the database. docs/operations.md, on decommissioning, has the steps.'
+		FROM cmblock.this_site t JOIN cmblock.site s ON s.code = t.code WHERE s.retired_at IS NOT NULL
+		UNION ALL
 		SELECT 'critical', 'history', format('event %s', h.first_broken), format('The chain of the block history is broken: %s.', h.detail),
 		       'Somebody changed cmblock.block_event behind the guard, or storage is damaged. Compare with a backup; cmblock.verify_block_history() looks at all of it again.'
 		FROM cmblock.history_check() h WHERE NOT h.intact
 		UNION ALL
-		SELECT CASE WHEN r.state = 'failed' THEN 'critical'
+		SELECT CASE WHEN r.state = 'failed' OR r.lag_seconds > 60 AND cmblock.replication_worker() <> 'running' THEN 'critical'
 		            WHEN r.state = 'degraded' OR r.lag_seconds > 300 AND NOT r.paused OR r.advice IS NOT NULL AND NOT r.paused THEN 'warning'
 		            ELSE 'notice' END,
 		       'link', format('%s to %s', t.code, r.neighbour),

@@ -260,10 +260,7 @@ check_new_owner(SiteCode to)
 {
 	SiteRow site;
 
-	if (!cmblock_lookup_site(to, &site) || site.retired)
-		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
-				errmsg("site %s is not in this hierarchy", cmblock_site_code_string(to)),
-				errhint("Table cmblock.site has the sites that this site knows."));
+	cmblock_require_live_site(to, &site);
 	if (site.kind != SITE_PRIMARY)
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("a client cannot be assigned to site %s", cmblock_site_code_string(to)),

@@ -77,10 +77,9 @@ check_sites(SiteCode from, SiteCode to)
 	{
 		SiteCode code = i == 0 ? from : to;
 
-		if (!cmblock_lookup_site(code, &row) || (i == 1 && row.retired))
-			ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
-					errmsg("site %s is not in this hierarchy", cmblock_site_code_string(code)),
-					errhint("Table cmblock.site has the sites that this site knows."));
+		/* The old site may be retired: what is not a client's is still assigned to it. */
+		if (i == 1 || !cmblock_lookup_site(code, &row))
+			cmblock_require_live_site(code, &row);
 		if (row.kind != SITE_PRIMARY)
 			ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					errmsg("a client cannot be assigned to site %s", cmblock_site_code_string(code)),

@@ -303,6 +303,19 @@ cmblock_setup_site(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+void
+cmblock_require_live_site(SiteCode code, SiteRow *row)
+{
+	if (!cmblock_lookup_site(code, row))
+		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
+				errmsg("site %s is not in this hierarchy", cmblock_site_code_string(code)),
+				errhint("Table cmblock.site has the sites that this site knows."));
+	if (row->retired)
+		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
+				errmsg("site %s is retired", cmblock_site_code_string(code)),
+				errhint("Column retired_at of table cmblock.site is null for those that are not."));
+}
+
 /* What add_site asks of the parent. */
 static void
 check_parent(const SiteIdentity *here, SiteCode code, SiteKind kind, SiteCode parent)
@@ -315,10 +328,7 @@ check_parent(const SiteIdentity *here, SiteCode code, SiteKind kind, SiteCode pa
 				errdetail("A central site is set up, not added."),
 				errhint("Run cmblock.setup_site('%s', 'central') in the central site's own database.",
 						cmblock_site_code_string(code)));
-	if (!cmblock_lookup_site(parent, &row) || row.retired)
-		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
-				errmsg("site %s is not in this hierarchy", cmblock_site_code_string(parent)),
-				errhint("Table cmblock.site has the sites of the hierarchy; add the parent first."));
+	cmblock_require_live_site(parent, &row);
 	if (row.kind != wanted)
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("a %s site cannot be below the %s site %s", cmblock_enum_label(ENUM_SITE_KIND, kind),

@@ -39,4 +39,7 @@ typedef struct SiteRow
 /* Looks a site up with the newest snapshot; false when this site does not know it. */
 extern bool cmblock_lookup_site(SiteCode code, SiteRow *row);
 
+/* The same; an error (42704) if it is not there, or is retired. */
+extern void cmblock_require_live_site(SiteCode code, SiteRow *row);
+
 #endif

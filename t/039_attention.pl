@@ -53,9 +53,16 @@ sql($p01, "SELECT cmblock.retire_site('S02')");
 sql_is($p01, $attention, '', 'unless it is retired');
 sql($s01, "SELECT cmblock.unlink_site('P01')");
 sql_is($s01, $attention, 'warning|link|P01 to S01|Nothing is accepted from there: blocks do not reach this site.', 'a neighbour from which nothing is accepted');
-sql($s01, "SELECT cmblock.accept_link('P01', 'p01_link')");
 sql($p01, "SELECT cmblock.reinitialize_link('S01')");
-wait_until($s01, "SELECT count(*) FROM cmblock.attention", 'until it is accepted and has sent', '0');
+wait_until($p01, "SELECT advice FROM cmblock.attention", 'whose site says what to do there',
+	"S01 does not accept this link. There, with the role of the user mapping here: SELECT cmblock.accept_link('P01', 'role').");
+sql($s01, "SELECT cmblock.accept_link('P01', 'p01_link')");
+wait_until($_, "SELECT count(*) FROM cmblock.attention", 'until it is accepted and has sent', '0') for $s01, $p01;
+sql($p01, "SELECT cmblock.retire_site('S01')");
+wait_until($s01, $attention, 'a site that was retired', 'critical|site|S01|This site was retired at '
+	  . sql($p01, "SELECT retired_at::timestamptz(0) FROM cmblock.site WHERE code = 'S01'") . ': no other site takes anything from it, or sends it anything.');
+sql($p01, "SELECT cmblock.add_site('S01', 'secondary', 'P01')");
+wait_until($s01, "SELECT count(*) FROM cmblock.attention", 'and added again', '0');
 
 # ---------- revocation lists and CAs ----------
 my $day = 86400;
