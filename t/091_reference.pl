@@ -28,6 +28,7 @@ compare_columns('Views', 'v');
 compare_columns('Tables', 'r');
 compare_settings();
 compare_foreign_data_wrappers();
+check_readme();
 check_messages();
 check_links($_) foreach "$FindBin::RealBin/../README.md", glob("$FindBin::RealBin/../docs/*.md");
 done_testing();
@@ -256,6 +257,18 @@ sub compare_foreign_data_wrappers
 # ---------------------------------------------------------------------------------------------
 # Messages
 # ---------------------------------------------------------------------------------------------
+
+# README.md leads to everything that a person would look for: not to what neighbours call, nor to what is a view as well.
+sub check_readme
+{
+	my $readme = slurp_file("$FindBin::RealBin/../README.md");
+	my @internal = qw(fdw_validator link_phase refresher_state replication_worker version);
+	my @functions = grep { my $name = $_; $section{Functions}{$name} !~ /^Part of the replication protocol|^The rows of |adds them up/m && !grep { $_ eq $name } @internal } names('Functions');
+
+	is(join(' ', grep { index($readme, "(docs/sql-reference.md#$_)") < 0 } @functions, names('Views')), '', 'README.md leads to all commands and views');
+	is(join(' ', grep { index($readme, "`$_`") < 0 } @{ table_keys($section{Settings}{''}) }), '', 'and has all settings');
+	return;
+}
 
 # Of a message, what stands between the parts that vary has to be in a string of the sources.
 sub check_messages
