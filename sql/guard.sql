@@ -228,6 +228,9 @@ SELECT * FROM stamps WHERE client = '0001';
 -- A name is, and it leaves the block's actor and time.
 UPDATE cmblock.client SET name = 'renamed' WHERE smsid = id(1);
 SELECT name, version, block_changed_at < changed_at FROM cmblock.client WHERE smsid = id(1);
+-- A block that is lifted without a word does not keep the words of whoever set it.
+UPDATE cmblock.client SET blocked = false WHERE smsid = id(1);
+SELECT blocked, block_reason, version FROM cmblock.client WHERE smsid = id(1);
 -- Deleted by hand it is a tombstone like any other, with the time of now; so is a certificate.
 UPDATE cmblock.client SET deleted_at = '2000-01-01' WHERE smsid = id(1);
 UPDATE cmblock.certificate SET deleted_at = '2000-01-01', blocked = true, version = 77 WHERE sha256 = sha256_of(1);

@@ -415,6 +415,13 @@ stamp_update(const GuardedColumns *c, TupleDesc desc, const Row *old, Row *new)
 	}
 	else
 	{
+		/* A statement that gives no reason leaves the one before, which was another change's. */
+		if (written_by(WRITER_USER) && same(desc, old, new, c->block_reason) &&
+			same(desc, old, new, c->block_ticket))
+		{
+			set_null(new, c->block_reason);
+			set_null(new, c->block_ticket);
+		}
 		set(new, c->block_changed_by, actor());
 		set(new, c->block_changed_at, now);
 	}
@@ -582,7 +589,8 @@ cmblock_guard_truncate(PG_FUNCTION_ARGS)
 		PG_RETURN_POINTER(NULL);
 	ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 			errmsg("table \"%s\" cannot be truncated", RelationGetRelationName(trigger->tg_relation)),
-			errdetail("Its rows keep the blocks, and the other sites would not learn that they are gone."));
+			errdetail("Blocks, sites or their history would be gone without a trace, and the other sites would not "
+					  "learn it."));
 }
 
 /* ---------- tables of the users' own ---------- */
