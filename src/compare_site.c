@@ -7,15 +7,16 @@
  */
 #include "postgres.h"
 
+#include "access/xlog.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
-#include "command.h"
 #include "pgstat.h"
 #include "storage/latch.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "command.h"
 #include "neighbour.h"
 #include "scan.h"
 #include "slots.h"
@@ -24,6 +25,9 @@ PG_FUNCTION_INFO_V1(cmblock_compare_site);
 
 /* How often the result is looked for, and the request repeated if nobody took it. */
 #define POLL_MS 20
+
+/* A replicator that is not there after this time is not about to start. */
+#define NO_REPLICATOR_MS 10000
 
 static void
 check_link(IndexLookup *lookup, bool found, SiteCode site)
@@ -111,10 +115,19 @@ cmblock_compare_site(PG_FUNCTION_ARGS)
 			ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			errmsg("nothing is compared: cmblock is not preloaded"),
 			errhint("Add shared_preload_libraries = 'cmblock' to postgresql.conf and restart the server."));
+	if (RecoveryInProgress())
+		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("nothing is compared: this server is a standby"),
+				errhint("Run the command on the primary server."));
 	while (!read_result(site, asked_at, desc, &result))
 	{
 		if (!asked)
 			asked = cmblock_slots_request_comparison(MyDatabaseId, site);
+		if (!cmblock_slots_worker_runs(MyDatabaseId, WORKER_REPLICATOR) &&
+			TimestampDifferenceExceeds(asked_at, GetCurrentTimestamp(), NO_REPLICATOR_MS))
+			ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					errmsg("nothing is compared: no replicator is running in this database"),
+					errhint("View cmblock.replication_status says what to do."));
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, POLL_MS,
 						 PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);

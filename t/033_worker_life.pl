@@ -223,6 +223,8 @@ $standby->append_conf('postgresql.conf', "cmblock.retry_max = '200ms'");
 $standby->start;
 sql_is($standby, "SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'cmblock%'", '0', 'a standby has no workers');
 sql_is($standby, "SELECT cmblock.replication_worker()", 'no launcher', 'and says so');
+sql_fails($standby, "SELECT cmblock.compare_site((SELECT neighbour FROM cmblock.replication_link WHERE server IS NOT NULL LIMIT 1))",
+	'55000', qr/this server is a standby/, 'and compares nothing');
 make_busy(10);
 wait_for_all('the primary goes on');
 $p01->wait_for_catchup($standby);
