@@ -167,16 +167,24 @@ static void
 check_option(const char *name, Oid catalog)
 {
 	StringInfoData valid;
+	Oid other = catalog == UserMappingRelationId ? ForeignServerRelationId : UserMappingRelationId;
+	bool misplaced = false;
 
 	for (const PQconninfoOption *option = libpq_options(); option->keyword; option++)
 		if (strcmp(option->keyword, name) == 0 && is_valid(option, catalog))
 			return;
+		else if (strcmp(option->keyword, name) == 0)
+			misplaced = is_valid(option, other);
 
 	initStringInfo(&valid);
 	for (const PQconninfoOption *option = libpq_options(); option->keyword; option++)
 		if (is_valid(option, catalog))
 			appendStringInfo(&valid, "%s%s", valid.len > 0 ? ", " : "", option->keyword);
 	ereport(ERROR, errcode(ERRCODE_FDW_INVALID_OPTION_NAME), errmsg("invalid option \"%s\"", name),
+			misplaced ? errdetail("It belongs to the %s.", other == UserMappingRelationId
+																? "user mapping"
+																: "server")
+					  : 0,
 			valid.len > 0 ? errhint("Valid options here are: %s.", valid.data)
 						  : errhint("There are no valid options here."));
 }
