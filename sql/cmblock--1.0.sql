@@ -2043,10 +2043,10 @@ CREATE FUNCTION cmblock.attention_items(OUT severity text, OUT topic text, OUT s
 		            WHEN r.state = 'degraded' OR r.lag_seconds > 300 AND NOT r.paused OR r.advice IS NOT NULL AND NOT r.paused THEN 'warning'
 		            ELSE 'notice' END,
 		       'link', format('%s to %s', t.code, r.neighbour),
-		       concat_ws(' ', CASE r.state WHEN 'degraded' THEN 'The link is degraded.' WHEN 'failed' THEN 'The link has failed.' END,
+		       coalesce(nullif(concat_ws(' ', CASE r.state WHEN 'degraded' THEN 'The link is degraded.' WHEN 'failed' THEN 'The link has failed.' END,
 		                 CASE WHEN r.lag_rows = 1 THEN '1 row waits to be sent.' WHEN r.lag_rows > 1 THEN format('%s rows wait to be sent.', r.lag_rows) END,
 		                 CASE WHEN r.failures > 0 THEN format(CASE r.failures WHEN 1 THEN 'The last attempt has failed: %2$s' ELSE '%1$s attempts in a row have failed: %2$s' END, r.failures, r.last_error)
-		                      WHEN r.paused THEN 'It is paused.' END),
+		                      WHEN r.paused THEN 'It is paused.' END), ''), 'Nothing can be sent.'),
 		       coalesce(r.advice, CASE
 		           WHEN r.last_error_sqlstate LIKE '08%' OR r.last_error_sqlstate LIKE '57P%' THEN 'Is the server there up, and reachable from here? Blocks reach it as soon as it is.'
 		           WHEN r.last_error_sqlstate LIKE '28%' THEN 'The login is refused there: correct the user mapping here, or the role there.'

@@ -58,6 +58,10 @@ wait_until($p01, "SELECT advice FROM cmblock.attention", 'whose site says what t
 	"S01 does not accept this link. There, with the role of the user mapping here: SELECT cmblock.accept_link('P01', 'role').");
 sql($s01, "SELECT cmblock.accept_link('P01', 'p01_link')");
 wait_until($_, "SELECT count(*) FROM cmblock.attention", 'until it is accepted and has sent', '0') for $s01, $p01;
+sql($p01, 'DROP USER MAPPING FOR postgres SERVER s01');
+sql_like($p01, "SELECT concat_ws('|', severity, topic, subject, problem) || ' ' || advice FROM cmblock.attention", qr/^warning\|link\|P01 to S01\|(?:Nothing can be sent\.|.*attempts? .*failed: .*) A user mapping is missing\. Create it: /, 'what is missing for a link');
+sql($p01, "CREATE USER MAPPING FOR postgres SERVER s01 OPTIONS (user 'p01_link')");
+wait_until($p01, "SELECT count(*) FROM cmblock.attention", 'until it is there', '0');
 sql($p01, "SELECT cmblock.retire_site('S01')");
 wait_until($s01, $attention, 'a site that was retired', 'critical|site|S01|This site was retired at '
 	  . sql($p01, "SELECT retired_at::timestamptz(0) FROM cmblock.site WHERE code = 'S01'") . ': no other site takes anything from it, or sends it anything.');
@@ -187,5 +191,8 @@ $p01->append_conf('postgresql.conf', "shared_preload_libraries = ''");
 $p01->restart;
 sql_is($p01, "SELECT intact, newest FROM cmblock.history_check(); SELECT count(*) FROM cmblock.progress", "t|0\n0", 'history_check works, progress is empty');
 sql_like($p01, 'SELECT cmblock.report()', qr/Site P01/, 'and there is a report');
+sql($p01, "SELECT cmblock.add_site('S09', 'secondary', 'P01'); CREATE SERVER s09 FOREIGN DATA WRAPPER cmblock_fdw OPTIONS (host 'x'); SELECT cmblock.link_site('S09', 's09')");
+sql($p01, 'UPDATE cmblock.replication_link SET acknowledged = pg_current_snapshot()');
+sql_is($p01, "SELECT bool_and(problem = 'Nothing can be sent.' AND advice LIKE 'Add shared_preload%') FROM cmblock.attention WHERE topic = 'link'", 't', 'nothing is sent, which it says');
 
 done_testing();
