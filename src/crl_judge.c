@@ -247,11 +247,14 @@ find_signer(JudgedCrl *judged)
 		"Add the certificate that signed it with cmblock.add_certificate_authority.");
 }
 
-/* The CA that the CRL is about: its signer, or the CA of the signer's name where that signs only CRLs. */
+/*
+ * The CA that the CRL is about: its signer, or the CA of the signer's name where that signs only CRLs. The list is that which
+ * has the signer, although it may have changed while the signature was verified.
+ */
 static const Authority *
 find_authority(const Authority *signer)
 {
-	const TrustList *list = cmblock_trust_list();
+	const TrustList *list = cmblock_current_trust_list();
 
 	for (int i = 0; signer->crl_signer && i < list->count; i++)
 		if (!list->authority[i].crl_signer && X509_NAME_cmp(X509_get_subject_name(list->authority[i].x509),

@@ -179,4 +179,22 @@ subtest 'reports' => sub {
 	is(sql($site, 'SET ROLE auditor; SELECT count(*) FROM cmblock.blocked_not_revoked'), '1', 'a reader may read them');
 };
 
+# Whoever takes a CRL in has found its signer in the trust list, and verifies the signature: a list that has changed by then must not
+# be the end of the one that has the signer.
+subtest 'the trust list changes while a signature is verified' => sub {
+	my $crl = der_crl($root, revoked => [ map { sprintf '%08X', 0x10000000 + $_ } 1 .. 30_000 ]);
+	my $administrator = session($site);
+	my $checker = session($site);
+	my $for_a_while = sub { return "DO \$\$ DECLARE rounds int := 0; ends timestamptz := clock_timestamp() + '4 s'; BEGIN "
+		  . "WHILE clock_timestamp() < ends LOOP rounds := rounds + 1; $_[0]; COMMIT; END LOOP; RAISE NOTICE 'went round: %', rounds > 5; END \$\$"; };
+
+	fresh($root);
+	sql($site, "CREATE TABLE large AS SELECT ${\ hex_literal($crl) } AS crl");
+	$administrator->{send}->($for_a_while->("PERFORM cmblock.set_crl_policy('$root->{sha256}', base_grace => make_interval(secs => rounds))"));
+	$checker->{send}->($for_a_while->("PERFORM FROM large, LATERAL cmblock.check_crl(crl) WHERE outcome = 'refused'; ASSERT NOT FOUND"));
+	like($_->{result}->(), qr/^NOTICE:  went round: t$/, 'no session was lost') foreach $checker, $administrator;
+	$_->{end}->() foreach $checker, $administrator;
+	sql_is($site, 'SELECT outcome, entries FROM large, LATERAL cmblock.import_crl(crl)', 'accepted|30000', 'and the CRL is taken in');
+};
+
 done_testing();
