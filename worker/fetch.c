@@ -30,10 +30,10 @@
 #include "libpq/pqsignal.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "portability/instr_time.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "utils/memutils.h"
-#include "utils/timestamp.h"
 
 #include "cmblock.h"
 #include "compat.h"
@@ -53,10 +53,10 @@ typedef struct FetchState
 {
 	bool taken; /* by cmblock_fetch_start */
 	bool reported;
-	TimestampTz started;
-	TimestampTz deadline;
-	size_t limit; /* of the body, as the setting was when the transfer began */
-	size_t room;  /* allocated for it */
+	int64 started;  /* by cmblock_fetch_clock */
+	int64 deadline; /* the same */
+	size_t limit;   /* of the body, as the setting was when the transfer began */
+	size_t room;    /* allocated for it */
 	size_t other_octets;
 	size_t header_octets;
 	int redirects;
@@ -71,6 +71,15 @@ typedef struct FetchState
 
 static Fetch fetches[MAX_FETCHES];
 static FetchState states[MAX_FETCHES];
+
+int64
+cmblock_fetch_clock(void)
+{
+	instr_time now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	return (int64) INSTR_TIME_GET_MILLISEC(now);
+}
 
 static void fail(Fetch *fetch, const char *format, ...) pg_attribute_printf(2, 3);
 
@@ -104,7 +113,7 @@ typedef struct WaitedSocket
 static CURLM *multi = NULL;
 static WaitedSocket sockets[MAX_SOCKETS];
 static int socket_count = 0;
-static TimestampTz curl_wants_call = DT_NOEND;
+static int64 curl_wants_call = PG_INT64_MAX;
 
 /* The set is made anew when the sockets change: their numbers are used again, and a set would not notice. */
 static WaitEventSet *wait_set = NULL;
@@ -136,8 +145,7 @@ socket_callback(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket_
 static int
 timer_callback(CURLM *handle, long timeout_ms, void *arg)
 {
-	curl_wants_call =
-		timeout_ms < 0 ? DT_NOEND : TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
+	curl_wants_call = timeout_ms < 0 ? PG_INT64_MAX : cmblock_fetch_clock() + timeout_ms;
 	return 0;
 }
 
@@ -325,7 +333,7 @@ static bool
 request(Fetch *fetch)
 {
 	FetchState *state = fetch->state;
-	long left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), state->deadline);
+	long left = (long) (state->deadline - cmblock_fetch_clock());
 	sigset_t all;
 	sigset_t before;
 	CURLMcode code;
@@ -545,21 +553,20 @@ anything_ended(void)
 void
 cmblock_fetch_wait(long timeout_ms)
 {
-	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
+	int64 end = cmblock_fetch_clock() + timeout_ms;
 
 	collect_answers();
 	while (!anything_ended())
 	{
-		TimestampTz now = GetCurrentTimestamp();
-		TimestampTz until = Min(end, curl_wants_call);
+		int64 left = Min(end, curl_wants_call) - cmblock_fetch_clock();
 		WaitEvent events[MAX_SOCKETS + 2];
 		bool latch_set = false;
 		int count;
 
 		if (sockets_changed)
 			rebuild_wait_set();
-		count = WaitEventSetWait(wait_set, until <= now ? 0 : TimestampDifferenceMilliseconds(now, until),
-								 events, lengthof(events), cmblock_wait_event("CmblockCrlFetch"));
+		count = WaitEventSetWait(wait_set, (long) Min(Max(left, 0), INT_MAX), events, lengthof(events),
+								 cmblock_wait_event("CmblockCrlFetch"));
 		for (int i = 0; i < count; i++)
 		{
 			if (events[i].events & WL_LATCH_SET)
@@ -568,10 +575,9 @@ cmblock_fetch_wait(long timeout_ms)
 				drive(events[i].fd, ((events[i].events & WL_SOCKET_READABLE) ? CURL_CSELECT_IN : 0) |
 										((events[i].events & WL_SOCKET_WRITEABLE) ? CURL_CSELECT_OUT : 0));
 		}
-		now = GetCurrentTimestamp();
-		if (curl_wants_call <= now)
+		if (curl_wants_call <= cmblock_fetch_clock())
 		{
-			curl_wants_call = DT_NOEND;
+			curl_wants_call = PG_INT64_MAX;
 			drive(CURL_SOCKET_TIMEOUT, 0);
 		}
 		collect_answers();
@@ -580,7 +586,7 @@ cmblock_fetch_wait(long timeout_ms)
 			ResetLatch(MyLatch);
 			break;
 		}
-		if (end <= now)
+		if (end <= cmblock_fetch_clock())
 			break;
 	}
 }
@@ -652,8 +658,8 @@ cmblock_fetch_start(const char *url, const char *etag, const char *last_modified
 	fetch->last_modified = copy_or_null(last_modified);
 	state->taken = true;
 	state->limit = (size_t) cmblock_crl_max_size * 1024;
-	state->started = GetCurrentTimestamp();
-	state->deadline = TimestampTzPlusMilliseconds(state->started, cmblock_crl_fetch_timeout);
+	state->started = cmblock_fetch_clock();
+	state->deadline = state->started + cmblock_crl_fetch_timeout;
 
 	problem = cmblock_url_problem(url, strlen(url));
 	if (problem)
@@ -682,8 +688,7 @@ cmblock_fetch_done(void)
 		if (states[i].taken && !states[i].reported && fetches[i].outcome != FETCH_UNDER_WAY)
 		{
 			states[i].reported = true;
-			fetches[i].milliseconds =
-				TimestampDifferenceMilliseconds(states[i].started, GetCurrentTimestamp());
+			fetches[i].milliseconds = cmblock_fetch_clock() - states[i].started;
 			return &fetches[i];
 		}
 	return NULL;

@@ -42,6 +42,9 @@ typedef struct Fetch
 	struct FetchState *state; /* private */
 } Fetch;
 
+/* Milliseconds by a clock that nobody sets: for how long something takes or is waited for. */
+extern int64 cmblock_fetch_clock(void);
+
 /* Opens the library behind it, once a process. */
 extern void cmblock_fetch_init(void);
 

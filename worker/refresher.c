@@ -40,6 +40,9 @@
 /* Sources are read again this often, in case somebody changed a table without its trigger, or dropped it. */
 #define LOOK_MS 60000
 
+/* A clock that went back by less is being corrected in the usual way. */
+#define CLOCK_STEP_MS 1000
+
 /* Fetches that are under way, by what identifies their source. */
 typedef struct UnderWay
 {
@@ -171,11 +174,14 @@ free_place(void)
 
 /*
  * What was planned under a longer interval is brought forward: it is due when the interval that holds now is over,
- * counted from when it came to hold. A quarter more is what the schedule may add.
+ * counted from when it came to hold. A quarter more is what the schedule may add. A plan that was made in the future, when
+ * the clock was wrong, is worth nothing.
  */
 static TimestampTz
 due_at(const Source *source)
 {
+	if (source->last_attempt > GetCurrentTimestamp())
+		return DT_NOBEGIN;
 	if (source->last_attempt >= interval_since)
 		return source->next_attempt;
 	return Min(source->next_attempt, interval_since + cmblock_crl_refresh_interval * USECS_PER_SEC / 4 * 5);
@@ -240,6 +246,21 @@ reload_settings(void)
 		interval_since = GetCurrentTimestamp();
 }
 
+/* After the clock was set back, what was planned by it would be long in coming. */
+static void
+notice_clock(void)
+{
+	static TimestampTz last = DT_NOBEGIN;
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (TimestampTzPlusMilliseconds(now, CLOCK_STEP_MS) < last)
+	{
+		next_look = DT_NOBEGIN;
+		interval_since = now;
+	}
+	last = now;
+}
+
 static void
 refresh(void)
 {
@@ -251,6 +272,7 @@ refresh(void)
 		CHECK_FOR_INTERRUPTS();
 		if (ConfigReloadPending)
 			reload_settings();
+		notice_clock();
 		settle_ended();
 		if (cmblock_slots_tasks() != tasks_seen || GetCurrentTimestamp() >= next_look)
 			look_around();

@@ -1,0 +1,145 @@
+# Nobody holds the refresher up: no session with a lock, no clock that is set back. And what a server or the system may not do.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use CmblockTest;
+use CrlServer;
+use File::Spec::Functions qw(rel2abs);
+use IPC::Run;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(time usleep);
+
+# A clock that the test sets, for the processes of the server only; and a note when the CAs of the system are looked at.
+my $dir = rel2abs(PostgreSQL::Test::Utils::tempdir('shim'));
+CmblockTest::write_file("$dir/shim.c", <<'SHIM');
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <unistd.h>
+static volatile int64_t *seconds;
+static __attribute__((constructor)) void begin(void)
+{
+	const char *path = getenv("SHIM_CLOCK");
+	int fd = path ? open(path, O_RDONLY) : -1;
+	void *map = fd < 0 ? MAP_FAILED : mmap(NULL, sizeof(int64_t), PROT_READ, MAP_SHARED, fd, 0);
+
+	if (map != MAP_FAILED)
+		seconds = map;
+}
+int gettimeofday(struct timeval *restrict tv, void *restrict tz)
+{
+	int (*real)(struct timeval *, void *) = dlsym(RTLD_NEXT, "gettimeofday");
+	int result = real(tv, tz);
+
+	if (seconds)
+		tv->tv_sec += *seconds;
+	return result;
+}
+int stat(const char *restrict path, struct stat *restrict info)
+{
+	int (*real)(const char *, struct stat *) = dlsym(RTLD_NEXT, "stat");
+	const char *note = getenv("SHIM_NOTE");
+
+	if (note && strncmp(path, "/etc/ssl/certs/", 15) == 0)
+		close(open(note, O_CREAT | O_WRONLY, 0600));
+	return real(path, info);
+}
+SHIM
+plan skip_all => 'no C compiler'
+  unless IPC::Run::run([ 'cc', '-shared', '-fPIC', '-O', '-o', "$dir/shim.so", "$dir/shim.c", '-ldl' ]);
+
+sub set_clock
+{
+	open my $fh, '+<:raw', "$dir/clock" or die $!;
+	syswrite $fh, pack('q', $_[0]);
+	close $fh;
+	return;
+}
+CmblockTest::write_file("$dir/clock", pack('q', 0));
+
+my $server = CrlServer->new;
+my $node = new_site('p01', extension => 0, conf => <<'CONF');
+cmblock.crl_connect_timeout = '3s'
+cmblock.crl_fetch_timeout = '3s'
+log_line_prefix = '%m [%p] %b '
+CONF
+$node->stop;
+{
+	local $ENV{LD_PRELOAD} = "$dir/shim.so";
+	local $ENV{SHIM_CLOCK} = "$dir/clock";
+	local $ENV{SHIM_NOTE} = "$dir/note";
+	$node->start;
+}
+sql($node, 'CREATE EXTENSION cmblock');
+
+sub thumbprint
+{
+	return "'$_[0]->{sha256}'::cmblock.thumbprint";
+}
+
+sub add_source
+{
+	my ($ca, $url) = @_;
+
+	return sql($node, "SELECT cmblock.add_crl_distribution_point(${\ thumbprint($ca) }, '$url')");
+}
+
+sub becomes
+{
+	my ($url, $condition, $name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	return wait_until($node, "SELECT $condition FROM cmblock.crl_status WHERE url = '$url'", $name);
+}
+
+sub put
+{
+	my ($ca, $file, $number) = @_;
+
+	return $server->put($file, slurp_file(crl($ca, number => $number)->{der}));
+}
+
+my $worker = "FROM pg_stat_activity WHERE backend_type = 'cmblock refresher'";
+my ($root, $other) = map { ca($_) } qw(Root Other);
+sql($node, "SELECT cmblock.add_certificate_authority(${\ bytea($_) })") foreach $root, $other;
+my ($of_root, $mirror, $of_other) = ($server->url('file', 'root.crl'), $server->url('plain', 'root.crl'), $server->url('file', 'other.crl'));
+put($root, 'root.crl', 1);
+put($other, 'other.crl', 1);
+add_source($root, $of_root);
+add_source($other, $of_other);
+becomes($_, "state = 'ok' AND number = 1", 'a CRL') foreach $of_root, $of_other;
+
+# ---------------------------------------------------------------------------------------------
+# The clock
+# ---------------------------------------------------------------------------------------------
+
+set_clock(86400);
+sql($node, 'SELECT cmblock.refresh_crls()');
+wait_until($node, "SELECT min(last_attempt) > now() - interval '1 hour' AND min(next_attempt) > now() FROM cmblock.crl_source",
+	'the clock is a day ahead: all is planned by it');
+set_clock(0);
+sql($node, "UPDATE cmblock.crl_source SET requested_at = NULL");
+wait_until($node, "SELECT max(last_attempt) <= now() AND max(next_attempt) < now() + interval '90 minutes' FROM cmblock.crl_source",
+	'when it is right again, the plans of that time do not count');
+my $hang = $server->url('hang');
+add_source($root, $hang);
+wait_until($node, "SELECT count(*) = 1 $worker AND query ~ 'hang'", 'a server that does not answer');
+my $begin = time;
+set_clock(-86400);
+wait_until($node, "SELECT last_error ~ 'within cmblock.crl_fetch_timeout' FROM cmblock.crl_source WHERE url = '$hang'",
+	'is given up, also when the clock was set back meanwhile');
+cmp_ok(time - $begin, '<', 30, 'in time');
+set_clock(0);
+sql($node, "DELETE FROM cmblock.crl_source WHERE url = '$hang'");
+
+$node->stop('fast');
+done_testing();
