@@ -119,9 +119,57 @@ add_source($other, $of_other);
 becomes($_, "state = 'ok' AND number = 1", 'a CRL') foreach $of_root, $of_other;
 
 # ---------------------------------------------------------------------------------------------
+# A session that is idle in a transaction, with a lock
+# ---------------------------------------------------------------------------------------------
+
+my $idle = $node->background_psql('postgres');
+put($root, 'root.crl', 2);
+put($other, 'other.crl', 2);
+my $log = -s $node->logfile;
+$idle->query_safe("BEGIN; SELECT FROM cmblock.crl_source WHERE url = '$of_root' FOR UPDATE");
+sql($node, "UPDATE cmblock.crl_source SET next_attempt = NULL WHERE url = '$of_other'");
+becomes($of_other, 'number = 2', 'while the row of one source is locked, another is fetched');
+$idle->query_safe('COMMIT');
+
+# The row is locked again as soon as its fetch is under way.
+sql($node, "UPDATE cmblock.crl_source SET url = '${\ $server->url('hang') }', next_attempt = NULL WHERE url = '$of_root'");
+wait_until($node, "SELECT count(*) = 1 $worker AND query ~ 'hang'", 'a fetch that takes its time');
+$idle->query_safe("BEGIN; SELECT FROM cmblock.crl_source WHERE url ~ 'hang' FOR UPDATE");
+wait_until($node, "SELECT count(*) = 1 $worker AND query ~ 'waiting for a lock to take in .*hang'", 'its end cannot be noted: the row is locked');
+put($other, 'other.crl', 3);
+sql($node, "UPDATE cmblock.crl_source SET next_attempt = NULL WHERE url = '$of_other'");
+becomes($of_other, 'number = 3', 'the other source does not wait for that');
+$idle->query_safe('COMMIT');
+wait_until($node, "SELECT failures = 1 FROM cmblock.crl_source WHERE url ~ 'hang'", 'it is noted when the lock is gone');
+is(() = slurp_file($node->logfile, $log) =~ /waits for a lock of another session/g, 1, 'the log tells of it, once');
+
+# The series of a CRL
+sql($node, "UPDATE cmblock.crl_source SET url = '$of_root' WHERE url ~ 'hang'");
+$idle->query_safe("BEGIN; SELECT cmblock.import_crl(${\ bytea(crl($root, number => 3)) })");
+sql($node, 'SELECT cmblock.refresh_crls()');
+wait_until($node, "SELECT count(*) = 1 $worker AND query ~ 'waiting for a lock to take in .*root.crl'", 'its series is locked by an import');
+put($other, 'other.crl', 4);
+sql($node, "UPDATE cmblock.crl_source SET next_attempt = NULL WHERE url = '$of_other'");
+becomes($of_other, 'number = 4', 'another series does not wait for that');
+$idle->query_safe('ROLLBACK');
+becomes($of_root, "state = 'ok' AND number = 2", 'when the import is rolled back, the CRL is taken in');
+
+# Sources of one series share their next attempt: one that is locked is left out.
+add_source($root, $mirror);
+becomes($mirror, "state = 'ok'", 'a second source of the series');
+$idle->query_safe("BEGIN; UPDATE cmblock.crl_source SET enabled = true WHERE url = '$mirror'");
+put($root, 'root.crl', 4);
+sql($node, "UPDATE cmblock.crl_source SET next_attempt = NULL WHERE url = '$of_root'");
+becomes($of_root, 'number = 4', 'who has locked the second can wait for the first without a deadlock');
+$idle->query_safe('COMMIT');
+$idle->quit;
+unlike(slurp_file($node->logfile, $log), qr/deadlock/, 'there was none');
+
+# ---------------------------------------------------------------------------------------------
 # The clock
 # ---------------------------------------------------------------------------------------------
 
+sql($node, "DELETE FROM cmblock.crl_source WHERE url = '$mirror'");
 set_clock(86400);
 sql($node, 'SELECT cmblock.refresh_crls()');
 wait_until($node, "SELECT min(last_attempt) > now() - interval '1 hour' AND min(next_attempt) > now() FROM cmblock.crl_source",

@@ -545,7 +545,7 @@ static bool
 anything_ended(void)
 {
 	for (int i = 0; i < MAX_FETCHES; i++)
-		if (states[i].taken && fetches[i].outcome != FETCH_UNDER_WAY)
+		if (states[i].taken && !states[i].reported && fetches[i].outcome != FETCH_UNDER_WAY)
 			return true;
 	return false;
 }
@@ -614,7 +614,7 @@ void
 cmblock_fetch_wait(long timeout_ms)
 {
 	for (int i = 0; i < MAX_FETCHES; i++)
-		if (states[i].taken)
+		if (states[i].taken && !states[i].reported)
 			return;
 	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, timeout_ms,
 					 cmblock_wait_event("CmblockCrlFetch"));

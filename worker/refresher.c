@@ -40,6 +40,9 @@
 /* Sources are read again this often, in case somebody changed a table without its trigger, or dropped it. */
 #define LOOK_MS 60000
 
+/* What could not be settled for another session's lock is tried again after this. */
+#define LOCKED_PAUSE_MS 5000
+
 /* A clock that went back by less is being corrected in the usual way. */
 #define CLOCK_STEP_MS 1000
 
@@ -48,6 +51,9 @@ typedef struct UnderWay
 {
 	Fetch *fetch;
 	TimestampTz started;
+	bool ended;
+	bool locked;     /* it waits for a lock of another session, */
+	int64 settle_at; /* until this time of cmblock_fetch_clock */
 	bool has_scope;
 	bool delta;
 	unsigned char scope[SHA256_OCTETS];
@@ -128,20 +134,46 @@ settle_ended(void)
 	Fetch *fetch;
 
 	while ((fetch = cmblock_fetch_done()) != NULL)
-	{
-		CHECK_FOR_INTERRUPTS();
 		for (int i = 0; i < MAX_FETCHES; i++)
+			under_way[i].ended |= under_way[i].fetch == fetch;
+
+	for (int i = 0; i < MAX_FETCHES; i++)
+	{
+		UnderWay *u = &under_way[i];
+
+		CHECK_FOR_INTERRUPTS();
+		if (!u->fetch || !u->ended || (u->locked && u->settle_at > cmblock_fetch_clock()))
+			continue;
+		pgstat_report_activity(STATE_RUNNING, psprintf("taking in the CRL from %s", u->fetch->url));
+		if (cmblock_settle_fetch(u->fetch, u->started, !u->locked))
 		{
-			if (under_way[i].fetch != fetch)
-				continue;
-			pgstat_report_activity(STATE_RUNNING, psprintf("taking in the CRL from %s", fetch->url));
-			(void) cmblock_settle_fetch(fetch, under_way[i].started);
-			under_way[i].fetch = NULL;
+			cmblock_fetch_free(u->fetch);
+			u->fetch = NULL;
+			next_look = DT_NOBEGIN;
 		}
-		cmblock_fetch_free(fetch);
+		else
+		{
+			u->locked = true;
+			u->settle_at = cmblock_fetch_clock() + LOCKED_PAUSE_MS;
+		}
 		MemoryContextReset(turn_context);
-		next_look = DT_NOBEGIN;
 	}
+}
+
+/* Until what waits for a lock is tried again; -1: nothing does. */
+static long
+locked_pause(void)
+{
+	long pause = -1;
+
+	for (int i = 0; i < MAX_FETCHES; i++)
+		if (under_way[i].fetch && under_way[i].locked)
+		{
+			long left = (long) Max(under_way[i].settle_at - cmblock_fetch_clock(), 0);
+
+			pause = pause < 0 ? left : Min(pause, left);
+		}
+	return pause;
 }
 
 /* Is this source being asked, or another one of its series? */
@@ -208,6 +240,7 @@ start_due(void)
 			continue;
 		}
 		place->started = GetCurrentTimestamp();
+		place->ended = place->locked = false;
 		place->fetch = cmblock_fetch_start(source->url, source->etag, source->last_modified, source->id);
 		place->delta = source->delta;
 		place->has_scope = source->has_scope;
@@ -229,8 +262,8 @@ report_activity(void)
 		size_t used = strlen(text);
 
 		if (under_way[i].fetch)
-			snprintf(text + used, sizeof(text) - used, "%s%s", count++ > 0 ? ", " : "fetching ",
-					 under_way[i].fetch->url);
+			snprintf(text + used, sizeof(text) - used, "%s%s%s", count++ > 0 ? ", " : "fetching ",
+					 under_way[i].locked ? "waiting for a lock to take in " : "", under_way[i].fetch->url);
 	}
 	pgstat_report_activity(count > 0 ? STATE_RUNNING : STATE_IDLE, text);
 }
@@ -268,6 +301,7 @@ refresh(void)
 	{
 		TimestampTz now;
 		TimestampTz next;
+		long pause;
 
 		CHECK_FOR_INTERRUPTS();
 		if (ConfigReloadPending)
@@ -279,8 +313,13 @@ refresh(void)
 		next = start_due();
 		report_activity();
 		now = GetCurrentTimestamp();
+		pause = locked_pause();
 		if (next > now)
-			cmblock_fetch_wait(TimestampDifferenceMilliseconds(now, next) + 1);
+		{
+			long wait = TimestampDifferenceMilliseconds(now, next) + 1;
+
+			cmblock_fetch_wait(pause < 0 ? wait : Min(pause, wait));
+		}
 	}
 }
 

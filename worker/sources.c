@@ -7,6 +7,9 @@
  * source cannot end the process that the others need. When that fails as well, the process ends with an error and is
  * started again: then the trouble is this database's and not the source's.
  *
+ * The refresher waits for no other session for long. Somebody may have asked for a fetch, or taken a CRL of the same series in, and have left the
+ * transaction open; the other sources must not wait for that.
+ *
  * Sources of one series: the healthy ones share their next attempt, and only the first is asked then. When it fails,
  * its neighbour is due already and asked at once. One that has failed goes its own way until it works again.
  */
@@ -15,6 +18,7 @@
 #include "common/pg_prng.h"
 #include "executor/spi.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -26,6 +30,9 @@
 #include "sources.h"
 #include "statement.h"
 #include "worker.h"
+
+/* How long a row, or a series of CRLs, is waited for. */
+#define LOCK_WAIT "2s"
 
 static Datum
 octets_datum(const unsigned char *octets)
@@ -395,10 +402,12 @@ note_success(const Settlement *s, const char *subject, int failures)
 		"last_modified = $12 WHERE id = $1",
 		{"int8", "timestamptz", "int8", "timestamptz", "text", "text", "thumbprint", "bytea", "int8",
 		 "float8", "text", "text"}};
+	/* Whoever holds one of the others may be waiting for the one that we hold: those are left out. */
 	static Statement others = {
-		"UPDATE cmblock.crl_source SET next_attempt = $2 WHERE id <> $1 AND failures = 0 AND enabled "
-		"AND next_attempt IS NOT NULL AND (scope, delta) = (SELECT scope, delta FROM cmblock.crl_source "
-		"WHERE id = $1)",
+		"UPDATE cmblock.crl_source SET next_attempt = $2 WHERE id IN (SELECT o.id FROM cmblock.crl_source o "
+		"WHERE o.id <> $1 AND o.failures = 0 AND o.enabled AND o.next_attempt IS NOT NULL AND (o.scope, "
+		"o.delta) = "
+		"(SELECT s.scope, s.delta FROM cmblock.crl_source s WHERE s.id = $1) FOR UPDATE SKIP LOCKED)",
 		{"int8", "timestamptz"}};
 	TimestampTz next = cmblock_next_fetch(GetCurrentTimestamp(), &s->times, cmblock_crl_refresh_interval,
 										  pg_prng_double(&pg_global_prng_state));
@@ -466,12 +475,72 @@ note_error(Settlement *s, const ErrorData *error)
 						error->detail ? error->detail : "");
 }
 
-bool
-cmblock_settle_fetch(const Fetch *fetch, TimestampTz started)
+static void
+log_lock(const Fetch *fetch, const ErrorData *error)
+{
+	ereport(LOG, errmsg("cmblock: what was fetched from %s waits for a lock of another session", fetch->url),
+			errdetail("It was tried for %s: %s.", LOCK_WAIT, error->message),
+			errhint("Look for a session that is idle in a transaction. The other sources do not wait."));
+}
+
+typedef enum Settled
+{
+	SETTLED,
+	SETTLE_AGAIN, /* nothing was done: s has the words for the next attempt */
+	SETTLE_LOCKED
+} Settled;
+
+/* One transaction. An extension that is not there, or not ours, has nothing to be settled. */
+static Settled
+try_to_settle(Settlement *s, bool first, bool last)
 {
 	MemoryContext context = CurrentMemoryContext;
+	volatile Settled result = SETTLED;
+
+	if (cmblock_begin_work() != GROUND_READY)
+		return SETTLED;
+	PG_TRY();
+	{
+		(void) set_config_option("lock_timeout", LOCK_WAIT, PGC_SUSET, PGC_S_OVERRIDE, GUC_ACTION_LOCAL, true,
+								 0, false);
+		if (settle(s))
+			cmblock_end_work();
+		else
+		{
+			/* The words are in the transaction's memory. */
+			s->error = MemoryContextStrdup(context, s->error);
+			cmblock_abort_work();
+			result = SETTLE_AGAIN;
+		}
+	}
+	PG_CATCH();
+	{
+		ErrorData *error;
+
+		if (last && geterrcode() != ERRCODE_LOCK_NOT_AVAILABLE)
+			PG_RE_THROW();
+		error = cmblock_abort_work_for_error(context);
+		if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
+		{
+			if (first)
+				log_lock(s->fetch, error);
+			result = SETTLE_LOCKED;
+		}
+		else
+		{
+			note_error(s, error);
+			result = SETTLE_AGAIN;
+		}
+	}
+	PG_END_TRY();
+	return result;
+}
+
+bool
+cmblock_settle_fetch(const Fetch *fetch, TimestampTz started, bool first)
+{
 	Settlement s = {.fetch = fetch, .started = started};
-	bool settled = false;
+	Settled settled;
 
 	if (fetch->outcome == FETCH_FAILED)
 	{
@@ -481,34 +550,10 @@ cmblock_settle_fetch(const Fetch *fetch, TimestampTz started)
 	else if (fetch->outcome == FETCH_NOT_MODIFIED)
 		s.outcome = UNCHANGED;
 
-	if (cmblock_begin_work() != GROUND_READY)
-		return false;
-	PG_TRY();
-	{
-		settled = settle(&s);
-		if (settled)
-			cmblock_end_work();
-		else
-		{
-			/* The words are in the transaction's memory. */
-			s.error = MemoryContextStrdup(context, s.error);
-			cmblock_abort_work();
-		}
-	}
-	PG_CATCH();
-	{
-		note_error(&s, cmblock_abort_work_for_error(context));
-		settled = false;
-	}
-	PG_END_TRY();
-
-	if (!settled)
-	{
-		if (cmblock_begin_work() != GROUND_READY)
-			return false;
-		if (!settle(&s))
-			elog(ERROR, "a failed fetch could not be noted");
-		cmblock_end_work();
-	}
-	return true;
+	settled = try_to_settle(&s, first, false);
+	if (settled == SETTLE_AGAIN)
+		settled = try_to_settle(&s, first, true);
+	if (settled == SETTLE_AGAIN)
+		elog(ERROR, "a failed fetch could not be noted");
+	return settled != SETTLE_LOCKED;
 }

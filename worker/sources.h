@@ -40,9 +40,10 @@ typedef struct SourceList
 extern void cmblock_read_sources(SourceList *list);
 
 /*
- * Takes in what a fetch brought and notes how it went, in transactions of its own; none is open before or after. False: the
- * extension is not there, or not ours, so nothing was noted.
+ * Takes in what a fetch brought and notes how it went, in transactions of its own; none is open before or after. False: another
+ * session holds a lock that this needs, and nothing was done; the caller tries again later. `first` is the first try, which tells
+ * the log of that.
  */
-extern bool cmblock_settle_fetch(const Fetch *fetch, TimestampTz started);
+extern bool cmblock_settle_fetch(const Fetch *fetch, TimestampTz started, bool first);
 
 #endif
