@@ -189,5 +189,22 @@ cmp_ok(time - $begin, '<', 30, 'in time');
 set_clock(0);
 sql($node, "DELETE FROM cmblock.crl_source WHERE url = '$hang'");
 
+# ---------------------------------------------------------------------------------------------
+# What a server or the system may not do
+# ---------------------------------------------------------------------------------------------
+
+$server->put('to-login', 'http://canary:canary2@127.0.0.1/x');
+$server->put('to-ftp', 'ftp://canary:canary2@127.0.0.1/x');
+foreach my $file ('to-login', 'to-ftp')
+{
+	my $url = $server->url('redirect', $file);
+
+	add_source($root, $url);
+	becomes($url, "state = 'failing'", "redirected to a place with a password: $file");
+	sql_like($node, "SELECT last_error FROM cmblock.crl_source WHERE url = '$url'", qr/127\.0\.0\.1/, 'the place is shown');
+}
+sql_is($node, "SELECT count(*) FROM cmblock.crl_status WHERE last_error ~ 'canary'", '0', 'and no password');
+unlike(slurp_file($node->logfile), qr/The source is .*canary/, 'nor does the log have it');
+
 $node->stop('fast');
 done_testing();

@@ -378,6 +378,22 @@ start_http(Fetch *fetch)
 	(void) request(fetch);
 }
 
+/* The address for people: what may be a user name and password is left out. */
+static void
+without_login(const char *url, char *shown, size_t room)
+{
+	const char *host = strstr(url, "//");
+	const char *end;
+	const char *at = NULL;
+
+	host = host ? host + 2 : url;
+	end = host + strcspn(host, "/?#");
+	for (const char *p = host; p < end; p++)
+		if (*p == '@')
+			at = p;
+	snprintf(shown, room, "%.*s%.200s", (int) (at ? host - url : 0), url, at ? at : url);
+}
+
 /* Follows a redirect. False: it is not followed, and the transfer has failed. */
 static bool
 redirect(Fetch *fetch, const char *target)
@@ -386,6 +402,7 @@ redirect(Fetch *fetch, const char *target)
 	const char *from = state->current_url ? state->current_url : fetch->url;
 	const char *problem;
 	UrlScheme scheme;
+	char shown[256];
 	char *copy;
 
 	if (!target)
@@ -399,15 +416,16 @@ redirect(Fetch *fetch, const char *target)
 		problem = "Only http and https addresses are followed.";
 	else if (scheme == URL_HTTP && cmblock_url_scheme(from) == URL_HTTPS)
 		problem = "An https address may not lead to an http address.";
+	without_login(target, shown, sizeof(shown));
 	if (problem)
 	{
-		fail(fetch, "The server redirects to \"%.200s\". %s", target, problem);
+		fail(fetch, "The server redirects to \"%s\". %s", shown, problem);
 		return false;
 	}
 	if (++state->redirects > MAX_REDIRECTS)
 	{
-		fail(fetch, "The server redirects more than %d times, the last time to \"%.200s\".", MAX_REDIRECTS,
-			 target);
+		fail(fetch, "The server redirects more than %d times, the last time to \"%s\".", MAX_REDIRECTS,
+			 shown);
 		return false;
 	}
 	copy = strdup(target);
