@@ -206,5 +206,25 @@ foreach my $file ('to-login', 'to-ftp')
 sql_is($node, "SELECT count(*) FROM cmblock.crl_status WHERE last_error ~ 'canary'", '0', 'and no password');
 unlike(slurp_file($node->logfile), qr/The source is .*canary/, 'nor does the log have it');
 
+my $web = leaf(ca('Web CA'), '127.0.0.1', extensions => [ 'subjectAltName = IP:127.0.0.1', 'extendedKeyUsage = serverAuth' ]);
+my $port = PostgreSQL::Test::Cluster::get_free_port();
+my $out = '';
+my $web_server = IPC::Run::start([ 'openssl', 's_server', '-HTTP', '-quiet', '-accept', "127.0.0.1:$port", '-cert', rel2abs($web->{pem}),
+		'-key', rel2abs($web->{key}) ], '<', \undef, '>', \$out, '2>&1');
+END { my $status = $?; $web_server->kill_kill if $web_server; $? = $status; }
+my $https = "https://127.0.0.1:$port/root.crl";
+
+add_source($root, $https);
+becomes($https, "state = 'failing'", 'an https server of an unknown CA');
+SKIP:
+{
+	my $by_certificate = sql($node, "SELECT last_error ~ 'certificate' FROM cmblock.crl_source WHERE url = '$https'") eq 't';
+	skip 'the server was not there in time, or the system has no directory of CAs', 2 unless $by_certificate && unlink "$dir/note";
+	$node->append_conf('postgresql.conf', "cmblock.crl_tls_ca_file = '" . rel2abs($root->{pem}) . "'");
+	$node->reload;
+	sql($node, "SELECT cmblock.refresh_crls(${\ thumbprint($root) })");
+	wait_until($node, "SELECT failures >= 2 FROM cmblock.crl_source WHERE url = '$https'", 'it is unknown to a file of CAs as well');
+	ok(!-e "$dir/note", 'then the CAs of the system are not asked');
+}
 $node->stop('fast');
 done_testing();

@@ -305,7 +305,11 @@ set_options(CURL *easy, Fetch *fetch)
 	SET(CURLOPT_SSL_VERIFYPEER, 1L);
 	SET(CURLOPT_SSL_VERIFYHOST, 2L);
 	if (cmblock_crl_tls_ca_file[0] != '\0')
+	{
 		SET(CURLOPT_CAINFO, cmblock_crl_tls_ca_file);
+		/* Else the operating system's directory would be asked as well. */
+		SET(CURLOPT_CAPATH, NULL);
+	}
 	SET(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
 	/* Set to empty strings, so that the environment has no say. */
 	SET(CURLOPT_PROXY, cmblock_crl_proxy);
