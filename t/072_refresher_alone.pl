@@ -12,16 +12,19 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time usleep);
 
-# A clock that the test sets, for the processes of the server only; and a note when the CAs of the system are looked at.
+# For the processes of the server only: a clock that the test sets, a note when the CAs of the system are looked at, and an
+# address elsewhere, 192.0.2.1, at which the test's servers are.
 my $dir = rel2abs(PostgreSQL::Test::Utils::tempdir('shim'));
 CmblockTest::write_file("$dir/shim.c", <<'SHIM');
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -43,6 +46,19 @@ int gettimeofday(struct timeval *restrict tv, void *restrict tz)
 	if (seconds)
 		tv->tv_sec += *seconds;
 	return result;
+}
+int connect(int fd, const struct sockaddr *address, socklen_t size)
+{
+	int (*real)(int, const struct sockaddr *, socklen_t) = dlsym(RTLD_NEXT, "connect");
+	struct sockaddr_in here;
+
+	if (address->sa_family == AF_INET && ((const struct sockaddr_in *) address)->sin_addr.s_addr == htonl(0xc0000201))
+	{
+		memcpy(&here, address, sizeof(here));
+		here.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+		return real(fd, (const struct sockaddr *) &here, sizeof(here));
+	}
+	return real(fd, address, size);
 }
 int stat(const char *restrict path, struct stat *restrict info)
 {
@@ -205,6 +221,25 @@ foreach my $file ('to-login', 'to-ftp')
 }
 sql_is($node, "SELECT count(*) FROM cmblock.crl_status WHERE last_error ~ 'canary'", '0', 'and no password');
 unlike(slurp_file($node->logfile), qr/The source is .*canary/, 'nor does the log have it');
+
+(my $elsewhere = $server->url('file', 'other.crl')) =~ s/127\.0\.0\.1/192.0.2.1/;
+$server->put('to-elsewhere', $elsewhere);
+$server->put('to-here', $of_other);
+$server->put('to-link', 'http://169.254.169.254/latest');
+$server->put('to-mapped', 'http://[::ffff:127.0.0.1]/x');
+foreach my $file ('to-elsewhere', 'to-here', 'to-link', 'to-mapped')
+{
+	(my $url = $server->url('redirect', $file)) =~ s/127\.0\.0\.1/192.0.2.1/;
+
+	add_source($other, $url);
+	becomes($url, {
+			'to-elsewhere' => "state = 'ok'",
+			'to-mapped' => "state = 'failing'"    # whatever this machine knows of IPv6
+		}->{$file} // "last_error ~ 'to an address of this machine'", "redirected from elsewhere: $file");
+}
+$server->put('to-there', $elsewhere);
+add_source($other, $server->url('redirect', 'to-there'));
+becomes($server->url('redirect', 'to-there'), "state = 'ok'", 'from here to elsewhere is another thing');
 
 my $web = leaf(ca('Web CA'), '127.0.0.1', extensions => [ 'subjectAltName = IP:127.0.0.1', 'extendedKeyUsage = serverAuth' ]);
 my $port = PostgreSQL::Test::Cluster::get_free_port();

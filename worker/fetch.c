@@ -22,7 +22,9 @@
  */
 #include "postgres.h"
 
+#include <netinet/in.h>
 #include <signal.h>
+#include <sys/socket.h>
 #ifdef USE_LIBCURL
 #include <curl/curl.h>
 #endif
@@ -30,6 +32,7 @@
 #include "libpq/pqsignal.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "port/pg_bswap.h"
 #include "portability/instr_time.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -60,6 +63,7 @@ typedef struct FetchState
 	size_t other_octets;
 	size_t header_octets;
 	int redirects;
+	bool began_here;     /* the address asked for is one of this machine */
 	char *current_url;   /* after redirects; NULL: the one asked for */
 	const char *stopped; /* why we stopped it: a sentence */
 #ifdef USE_LIBCURL
@@ -255,6 +259,48 @@ header_callback(char *line, size_t one, size_t length, void *arg)
 	return length;
 }
 
+/* Loopback, link-local or unspecified: where nobody but this machine and its host can be. */
+static bool
+is_here(const struct sockaddr *address)
+{
+	if (address->sa_family == AF_INET6)
+	{
+		const struct in6_addr *a = &((const struct sockaddr_in6 *) address)->sin6_addr;
+
+		if (!IN6_IS_ADDR_V4MAPPED(a))
+			return IN6_IS_ADDR_LOOPBACK(a) || IN6_IS_ADDR_LINKLOCAL(a) || IN6_IS_ADDR_UNSPECIFIED(a);
+		return a->s6_addr[12] == 127 || a->s6_addr[12] == 0 ||
+			   (a->s6_addr[12] == 169 && a->s6_addr[13] == 254);
+	}
+	if (address->sa_family == AF_INET)
+	{
+		uint32 a = pg_ntoh32(((const struct sockaddr_in *) address)->sin_addr.s_addr);
+
+		return a >> 24 == 127 || a >> 24 == 0 || a >> 16 == (169 << 8 | 254);
+	}
+	return false;
+}
+
+/*
+ * What listens only here trusts who asks from here, so it is not for a server elsewhere, or whoever speaks in its place,
+ * to send us there.
+ */
+static curl_socket_t
+open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
+{
+	Fetch *fetch = arg;
+	FetchState *state = fetch->state;
+
+	if (state->redirects == 0)
+		state->began_here |= is_here(&address->addr);
+	else if (!state->began_here && is_here(&address->addr))
+	{
+		(void) stop(fetch, "The server redirects to an address of this machine or its link.");
+		return CURL_SOCKET_BAD;
+	}
+	return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+}
+
 /* An option that libcurl does not take leaves a protection out, so it is an error. */
 static void
 check_option(CURLcode code, const char *name)
@@ -314,6 +360,12 @@ set_options(CURL *easy, Fetch *fetch)
 	/* Set to empty strings, so that the environment has no say. */
 	SET(CURLOPT_PROXY, cmblock_crl_proxy);
 	SET(CURLOPT_NOPROXY, "");
+	/* A proxy decides by itself, and may well be here. */
+	if (cmblock_crl_proxy[0] == '\0')
+	{
+		SET(CURLOPT_OPENSOCKETFUNCTION, open_socket);
+		SET(CURLOPT_OPENSOCKETDATA, fetch);
+	}
 	/* A thread that still waits for a name server must not be waited for when its transfer is given up. */
 #if LIBCURL_VERSION_NUM >= 0x075700
 	SET(CURLOPT_QUICK_EXIT, 1L);
