@@ -8,6 +8,7 @@
  */
 #include "postgres.h"
 
+#include <openssl/err.h>
 #include <openssl/x509v3.h>
 
 #include "commands/trigger.h"
@@ -65,6 +66,10 @@ check_authority(const CertificateFacts *facts)
 
 	if (facts->has_unknown_critical)
 		refuse_authority(facts, "It has a critical extension that is not known.");
+	if (X509_get0_pubkey(facts->x509) == NULL)
+		refuse_authority(
+			facts, "OpenSSL cannot read its public key: the algorithm, or its parameters, are not known.");
+	ERR_clear_error();
 	if (facts->has_key_usage && !(facts->key_usage & KU_KEY_CERT_SIGN))
 	{
 		if (!(facts->key_usage & KU_CRL_SIGN))

@@ -293,6 +293,8 @@ verify_with_algorithm(const Crl *crl, EVP_PKEY *key, const CrlAlgorithmPolicy *p
 		if (digest == NULL)
 			return CRLSIG_FAILED;
 	}
+	if (key == NULL)
+		return CRLSIG_BAD_KEY;
 	if (!key_fits(known, key))
 		return CRLSIG_WRONG_KEY_TYPE;
 	return verify_octets(crl, key, digest, known->parameters == PSS ? &pss : NULL);
@@ -414,6 +416,8 @@ cmblock_crl_signature_text(CrlSignature signature)
 			return "The signature algorithm is not supported.";
 		case CRLSIG_BAD_PARAMETERS:
 			return "The parameters of the signature algorithm are malformed or not supported.";
+		case CRLSIG_BAD_KEY:
+			return "OpenSSL cannot read the public key of the signer's certificate.";
 		case CRLSIG_FAILED:
 			return "OpenSSL could not check the signature.";
 	}

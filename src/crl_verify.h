@@ -24,12 +24,14 @@ typedef enum CrlSignature
 	CRLSIG_ALGORITHM_NOT_ALLOWED, /* too weak for the policy */
 	CRLSIG_ALGORITHM_UNKNOWN,     /* or not supported here */
 	CRLSIG_BAD_PARAMETERS,        /* the algorithm's parameters are malformed or not supported */
+	CRLSIG_BAD_KEY,               /* OpenSSL cannot read the key of the certificate */
 	CRLSIG_FAILED /* OpenSSL could not try: out of memory, or a provider without the algorithm */
 } CrlSignature;
 
 /*
  * Is the CRL's signature over the raw octets of the signed part one of this key (rules 4 and 5)? "crl" must have been
- * read without error, so that inner and outer algorithm are equal. OpenSSL's error queue is left empty.
+ * read without error, so that inner and outer algorithm are equal. The key is what OpenSSL makes of a certificate's, NULL when
+ * it cannot. OpenSSL's error queue is left empty.
  */
 extern CrlSignature cmblock_crl_verify(const Crl *crl, EVP_PKEY *key, const CrlAlgorithmPolicy *policy);
 

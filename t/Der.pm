@@ -21,6 +21,7 @@ our @EXPORT = qw(
   tlv seq set integer number oid octet_string bit_string boolean context utc_time generalized_time
   dn rdn extension reason_flags uri directory full_name relative_name
   dist_point dist_points idp crl_number delta_of reason_code certificate_issuer hold
+  key_usage subject_key authority_key
   der_key der_ca der_leaf der_crl der_sign hex_literal
 );
 
@@ -246,10 +247,14 @@ sub der_sign
 # Certificates and CRLs
 # ---------------------------------------------------------------------------------------------
 
+# Extensions that name a key: its own, and its issuer's.
+sub subject_key { return extension('2.5.29.14', 0, octet_string(key_id($_[0]))); }
+sub authority_key { return extension('2.5.29.35', 0, seq(implicit(0, key_id($_[0])))); }
+
 sub key_id { return substr(sha1(public_key($_[0])), 0, 20); }
 
 # A certificate below an issuer (undef: self-signed). Options: name (of dn; CN alone), key, serial (hex),
-# not_before, not_after, extensions => [...], version (3), digest.
+# not_before, not_after, extensions => [...], version (3), digest, spki => the octets of another public key.
 sub der_leaf
 {
 	my ($issuer, $cn, %opt) = @_;
@@ -260,8 +265,7 @@ sub der_leaf
 	my $digest = $opt{digest} // 'sha256';
 	my @extensions = @{ $opt{extensions} // [] };
 
-	push @extensions, extension('2.5.29.35', 0, seq(implicit(0, key_id($issuer->{key}))))
-	  if $issuer && !$opt{no_key_id};
+	push @extensions, authority_key($issuer->{key}) if $issuer && !$opt{no_key_id};
 	my $tbs = seq(
 		$version > 1 ? context(0, number($version - 1)) : '',
 		integer($serial),
@@ -269,7 +273,7 @@ sub der_leaf
 		$issuer ? $issuer->{name} : $name,
 		seq(a_time($opt{not_before} // time - 90 * 86400), a_time($opt{not_after} // time + 365 * 86400)),
 		$name,
-		public_key($key),
+		$opt{spki} // public_key($key),
 		$version > 2 && @extensions ? context(3, seq(@extensions)) : '');
 	my $der = der_sign($tbs, key => $issuer ? $issuer->{key} : $key, digest => $digest);
 
@@ -290,7 +294,7 @@ sub der_ca
 		extensions => [
 			$opt{crl_only} ? () : extension('2.5.29.19', 1, seq(boolean(1))),
 			$opt{no_usage} ? () : key_usage(@{ $opt{usage} // [ $opt{crl_only} ? 6 : (5, 6) ] }),
-			extension('2.5.29.14', 0, octet_string(key_id($key))),
+			subject_key($key),
 			@{ $opt{more} // [] } ]);
 }
 
@@ -310,7 +314,7 @@ sub der_crl
 
 	if ($version > 1 && !$opt{bare})
 	{
-		push @extensions, extension('2.5.29.35', 0, seq(implicit(0, key_id($key_id)))) if $key_id;
+		push @extensions, authority_key($key_id) if $key_id;
 		push @extensions, crl_number($opt{number} // 1) unless exists $opt{number} && !defined $opt{number};
 		push @extensions, delta_of($opt{base}) if defined $opt{base};
 	}

@@ -109,6 +109,7 @@ test_algorithms(void)
 	verify(der, other_rsa, &strict, CRLSIG_INVALID, "rule 5: another RSA key");
 	verify(der, ec, &strict, CRLSIG_WRONG_KEY_TYPE, "rule 5: a key of another type");
 	verify(der, rsa_pss, &strict, CRLSIG_WRONG_KEY_TYPE, "rule 5: a key that is only for PSS");
+	verify(der, NULL, &strict, CRLSIG_BAD_KEY, "rule 5: a certificate whose key cannot be read");
 
 	/* One bit of the issuer's name, which only the signature guards. */
 	changed = (uint8_t *) der.data;
