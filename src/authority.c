@@ -82,11 +82,25 @@ check_authority(const CertificateFacts *facts)
 		ereport(NOTICE, errmsg("certificate \"%s\" is too old to say whether it is a CA", facts->subject),
 				errdetail("It is a self-signed certificate of X.509 version 1, and is taken as a root."));
 	else if (says_nothing && facts->has_key_usage)
-		ereport(NOTICE, errmsg("certificate \"%s\" has no basic constraints", facts->subject),
-				errdetail("Its key usage lets it sign certificates, so it is taken as a CA."));
+		ereport(
+			NOTICE, errmsg("certificate \"%s\" has no basic constraints", facts->subject),
+			errdetail("Its key usage lets it sign certificates, so it is taken as a root. Below another CA "
+					  "of the trust list it can have issued nothing."));
 	else
 		refuse_authority(facts, "Its basic constraints do not say that it is a CA.");
 	return false;
+}
+
+static void
+refuse_damaged(const CertificateFacts *facts)
+{
+	const Authority *issuer = facts->self_signed ? NULL : cmblock_false_issuer(facts->x509);
+
+	if (issuer)
+		refuse_authority(facts,
+						 psprintf("It names \"%s\" of the trust list as its issuer, and its signature was "
+								  "not made with that CA's key.",
+								  issuer->subject));
 }
 
 static void
@@ -124,6 +138,7 @@ cmblock_add_certificate_authority(PG_FUNCTION_ARGS)
 	cmblock_begin_command(fcinfo, 0);
 	facts = cmblock_certificate_argument(PG_GETARG_DATUM(0));
 	values[10] = BoolGetDatum(check_authority(facts));
+	refuse_damaged(facts);
 	warn_about_validity(facts);
 
 	thumbprint = PointerGetDatum(cmblock_make_thumbprint(facts->sha256, SHA256_OCTETS));

@@ -6,7 +6,8 @@
  * and what the issuer says (validity, constraints, revocation) counts; a CA whose issuer is not in it is an anchor.
  * Links are made by name, key identifiers and signature when the list is read, not at each request. They are made
  * whatever digest the CA's own signature has: an administrator has named that CA, and a missing link would only set
- * it free from its issuer.
+ * it free from its issuer. One that names a CA of the list as its issuer, by name and key identifier, and has a
+ * signature that this CA's key did not make is no anchor but damaged or forged, and nothing below it is trusted.
  *
  * The list and what was found out about certificates are kept in the session, in one memory context that is thrown
  * away as a whole when the table changes. A statement trigger on certificate_authority sends a relcache
@@ -48,6 +49,7 @@ typedef struct KnownLeaf
 	Bitmapset *excluded_by;              /* CAs whose nameConstraints its name breaks */
 	TrustResult flaw;                    /* what is wrong with it under any CA; TRUST_OK when nothing */
 	bool for_clients;                    /* its extended key usage allows client authentication */
+	bool constrains_policies;            /* has policyConstraints */
 } KnownLeaf;
 
 #define MAX_KNOWN_LEAVES 4096
@@ -151,11 +153,13 @@ read_authority(TupleTableSlot *slot, TupleDesc desc, Authority *a)
 	read_expectations(slot, desc, &a->crls);
 	a->crl_signer = DatumGetBool(cmblock_slot_column(slot, desc, "crl_signer", &isnull));
 	a->ca_version = has_ca_version(facts->x509);
+	a->is_ca = facts->is_ca;
 	a->self_signed = facts->self_signed;
 	a->self_issued =
 		X509_NAME_cmp(X509_get_subject_name(facts->x509), X509_get_issuer_name(facts->x509)) == 0;
 	a->path_length = (int) X509_get_pathlen(facts->x509);
 	a->constrains_names = X509_get_ext_by_NID(facts->x509, NID_name_constraints, -1) >= 0;
+	a->constrains_policies = X509_get_ext_by_NID(facts->x509, NID_policy_constraints, -1) >= 0;
 	a->x509 = facts->x509;
 	return true;
 }
@@ -260,6 +264,47 @@ find_issuers(const TrustList *list, X509 *certificate, bool *named)
 	return issuers;
 }
 
+/* Can this OpenSSL check such a signature, so that a failure says something of the signature? */
+static bool
+is_verifiable(X509 *certificate)
+{
+	int digest;
+	bool yes = X509_get_signature_info(certificate, &digest, NULL, NULL, NULL) == 1 &&
+			   (digest == NID_undef || EVP_get_digestbynid(digest) != NULL);
+
+	ERR_clear_error();
+	return yes;
+}
+
+/*
+ * For a certificate that no CA of the list signed: the one that it says did. Without a key identifier it can as well have been
+ * an older key of that CA.
+ */
+static const Authority *
+find_false_issuer(const TrustList *list, X509 *certificate)
+{
+	const ASN1_OCTET_STRING *key_id = X509_get0_authority_key_id(certificate);
+
+	for (int i = 0; key_id && i < list->count; i++)
+	{
+		const Authority *a = &list->authority[i];
+
+		if (!a->crl_signer && X509_get0_subject_key_id(a->x509) &&
+			X509_check_issued(a->x509, certificate) == X509_V_OK && is_verifiable(certificate))
+			return a;
+	}
+	return NULL;
+}
+
+const Authority *
+cmblock_false_issuer(X509 *certificate)
+{
+	const TrustList *list = cmblock_trust_list();
+	bool named;
+
+	return find_issuers(list, certificate, &named) ? NULL : find_false_issuer(list, certificate);
+}
+
 static void
 link_authorities(TrustList *list)
 {
@@ -270,7 +315,10 @@ link_authorities(TrustList *list)
 
 		CHECK_FOR_INTERRUPTS();
 		if (!a->self_signed)
+		{
 			a->parents = find_issuers(list, a->x509, &named);
+			a->damaged = !a->parents && find_false_issuer(list, a->x509);
+		}
 		a->excluded_by = find_exclusions(list, a->x509);
 	}
 }
@@ -400,7 +448,7 @@ share(const TrustList *list, const KnownLeaf *leaf)
 	int place;
 
 	if (cmblock_cache_exists() && leaf->flaw == TRUST_OK && leaf->for_clients && !leaf->excluded_by &&
-		bms_get_singleton_member(leaf->issuers, &place))
+		!leaf->constrains_policies && bms_get_singleton_member(leaf->issuers, &place))
 		cmblock_cache_put_memo(leaf->sha256, list_hash(list), (uint32) place + 1);
 }
 
@@ -432,6 +480,7 @@ know_leaf(const TrustList *list, const Leaf *leaf)
 	found.flaw = find_flaw(certificate);
 	/* No extended key usage at all reads as all bits set. */
 	found.for_clients = X509_get_extended_key_usage(certificate) & (XKU_SSL_CLIENT | XKU_ANYEKU);
+	found.constrains_policies = X509_get_ext_by_NID(certificate, NID_policy_constraints, -1) >= 0;
 	found.issuers = find_issuers(list, certificate, &named);
 	found.excluded_by = found.issuers ? find_exclusions(list, certificate) : NULL;
 	ERR_clear_error();
@@ -450,6 +499,8 @@ typedef struct PathSearch
 {
 	const TrustList *list;
 	const KnownLeaf *leaf;
+	const Leaf *certificate; /* of which the path is, or ... */
+	X509 *x509;              /* ... that of a signer of CRLs */
 	TimestampTz at;
 	const Authority *anchor; /* where the path must end; NULL: at any anchor */
 	TrustChain *chain;
@@ -467,6 +518,11 @@ judge_authority(const PathSearch *search, int place)
 	if (cmblock_is_before(search->at, a->not_before, &search->chain->span) ||
 		cmblock_is_after(search->at, a->not_after, &search->chain->span))
 		return TRUST_CA_NOT_VALID;
+	if (a->damaged)
+		return TRUST_CA_DAMAGED;
+	/* RFC 5280 6.1.4 (k). An anchor is a CA because it is in the list, and another key of a CA is of the same CA. */
+	if (!a->is_ca && !a->self_issued && !bms_is_empty(a->parents))
+		return TRUST_NO_CA;
 	if (bms_is_member(place, search->leaf->excluded_by))
 		return TRUST_CONSTRAINTS;
 	for (int i = 0; i < search->chain->length; i++)
@@ -484,6 +540,53 @@ judge_authority(const PathSearch *search, int place)
 	if (a->path_length >= 0 && intermediates > a->path_length)
 		return TRUST_CONSTRAINTS;
 	return TRUST_OK;
+}
+
+/*
+ * Certificate policies (RFC 5280 6.1): they count where a certificate of the path, other than the anchor's, wants that
+ * one be valid for all of the path. Any policy will do.
+ */
+static bool
+has_valid_policy(PathSearch *search)
+{
+	const TrustChain *chain = search->chain;
+	bool wanted = search->leaf->constrains_policies;
+	STACK_OF(X509) * path;
+	STACK_OF(ASN1_OBJECT) * any;
+	X509_POLICY_TREE *tree = NULL;
+	int explicit_policy;
+	bool valid;
+
+	for (int i = 0; i < chain->length - 1; i++)
+		wanted |= chain->ca[i]->constrains_policies;
+	if (!wanted)
+		return true;
+	if (search->x509 == NULL)
+		search->x509 = search->certificate->read(search->certificate->arg);
+	path = sk_X509_new_null();
+	any = sk_ASN1_OBJECT_new_null();
+	valid = search->x509 && path && sk_X509_push(path, search->x509) > 0 && any &&
+			sk_ASN1_OBJECT_push(any, OBJ_nid2obj(NID_any_policy)) > 0;
+	for (int i = 0; valid && i < chain->length; i++)
+		valid = sk_X509_push(path, chain->ca[i]->x509) > 0;
+	valid = valid && X509_policy_check(&tree, &explicit_policy, path, any, 0) == X509_PCY_TREE_VALID;
+	X509_policy_tree_free(tree);
+	sk_ASN1_OBJECT_free(any);
+	sk_X509_free(path);
+	ERR_clear_error();
+	return valid;
+}
+
+/* Is this path complete, and good as a whole? */
+static bool
+is_path(PathSearch *search, const Authority *last)
+{
+	if (search->anchor != NULL && search->anchor != last)
+		return false;
+	if (has_valid_policy(search))
+		return true;
+	search->problem = TRUST_POLICIES;
+	return false;
 }
 
 /* Goes up through one of these CAs to an anchor. */
@@ -505,8 +608,7 @@ climb(PathSearch *search, Bitmapset *candidates)
 			continue;
 		}
 		search->chain->ca[search->chain->length++] = a;
-		if (bms_is_empty(a->parents) ? search->anchor == NULL || search->anchor == a
-									 : climb(search, a->parents))
+		if (bms_is_empty(a->parents) ? is_path(search, a) : climb(search, a->parents))
 			return true;
 		search->chain->length--;
 	}
@@ -517,7 +619,8 @@ static TrustResult
 find_chain(const Leaf *leaf, TimestampTz at, bool for_clients, TrustChain *chain)
 {
 	const TrustList *list = cmblock_trust_list();
-	PathSearch search = {.list = list, .at = at, .chain = chain, .problem = TRUST_NO_ISSUER};
+	PathSearch search = {
+		.list = list, .certificate = leaf, .at = at, .chain = chain, .problem = TRUST_NO_ISSUER};
 
 	chain->length = 0;
 	chain->span = ALL_TIMES;
@@ -549,8 +652,15 @@ bool
 cmblock_trust_authority(const Authority *authority, const Authority *anchor, TimestampTz at,
 						TrustChain *chain)
 {
-	KnownLeaf below = {.issuers = authority->parents, .excluded_by = authority->excluded_by};
-	PathSearch search = {.list = &current, .leaf = &below, .at = at, .chain = chain, .anchor = anchor};
+	KnownLeaf below = {.issuers = authority->parents,
+					   .excluded_by = authority->excluded_by,
+					   .constrains_policies = authority->constrains_policies};
+	PathSearch search = {.list = &current,
+						 .leaf = &below,
+						 .x509 = authority->x509,
+						 .at = at,
+						 .chain = chain,
+						 .anchor = anchor};
 
 	chain->length = 0;
 	chain->span = ALL_TIMES;
@@ -601,6 +711,14 @@ cmblock_trust_sentence(TrustResult result)
 			return "Its extended key usage does not allow client authentication.";
 		case TRUST_CA_NOT_VALID:
 			return "A CA above it is not in its validity.";
+		case TRUST_CA_DAMAGED:
+			return "A CA above it names a CA of the trust list as its issuer, and the signature was not made "
+				   "with that CA's key.";
+		case TRUST_NO_CA:
+			return "A certificate above it does not say that it is a CA, and is no root.";
+		case TRUST_POLICIES:
+			return "A CA above it wants a certificate policy that is valid for all of the path, and there is "
+				   "none.";
 		case TRUST_CONSTRAINTS:
 			return "A CA above it does not allow it: path length, name constraints or depth.";
 	}

@@ -87,10 +87,13 @@ typedef struct Authority
 	CrlExpectations crls;
 	bool crl_signer; /* it signs no certificates */
 	bool ca_version; /* has the CA Version of Microsoft CAs, which publish a CRL for each of their keys */
+	bool is_ca;      /* basicConstraints says so */
 	bool self_signed;
-	bool self_issued;      /* issuer and subject are one: not counted by pathLenConstraint */
-	bool constrains_names; /* has nameConstraints */
-	int path_length;       /* pathLenConstraint, -1: none */
+	bool damaged;             /* a CA of the list is its issuer, and did not make its signature */
+	bool self_issued;         /* issuer and subject are one: not counted by pathLenConstraint */
+	bool constrains_names;    /* has nameConstraints */
+	bool constrains_policies; /* has policyConstraints */
+	int path_length;          /* pathLenConstraint, -1: none */
 	X509 *x509;
 	Bitmapset *parents;     /* places in the list of the CAs that signed it; empty for an anchor */
 	Bitmapset *excluded_by; /* places of the CAs whose nameConstraints its name breaks */
@@ -139,6 +142,9 @@ typedef enum TrustResult
 	TRUST_UNKNOWN_CRITICAL,
 	TRUST_NOT_FOR_CLIENTS,
 	TRUST_CA_NOT_VALID,
+	TRUST_CA_DAMAGED,
+	TRUST_NO_CA,
+	TRUST_POLICIES,
 	TRUST_CONSTRAINTS
 } TrustResult;
 
@@ -157,6 +163,12 @@ extern TrustResult cmblock_trust_any_use(const Leaf *leaf, TimestampTz at, Trust
  */
 extern bool cmblock_trust_authority(const Authority *authority, const Authority *anchor, TimestampTz at,
 									TrustChain *chain);
+
+/*
+ * A CA of the list that is the certificate's issuer by name, key identifier and key usage, while its key did not make
+ * the signature; NULL when there is none, or when another one made it.
+ */
+extern const Authority *cmblock_false_issuer(X509 *certificate);
 
 /* The authority that a thumbprint of 20 or 32 octets names, or NULL. */
 extern const Authority *cmblock_find_authority(const unsigned char *thumbprint, int length);

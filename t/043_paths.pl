@@ -35,4 +35,72 @@ subtest 'a CA whose key OpenSSL cannot read' => sub {
 	is(status(der_leaf($strange, 'pc1')), 'unknown untrusted', 'no certificate either');
 };
 
+subtest 'a CA that a CA of the list is said to have issued, and did not' => sub {
+	my %forgery = (issuer => { %$root, key => der_key() }, no_key_id => 1);
+	my $forged = der_ca('Forged', %forgery, more => [ authority_key($root->{key}) ]);
+	my $older = der_ca('Older', %forgery);
+	my $leaf = der_leaf($forged, 'pc1');
+
+	fresh($root);
+	like(add($forged), qr/^22023 .* \| It names "CN=Root,O=Test" of the trust list as its issuer, and its signature was not made with that CA's key/, 'is refused');
+	fresh($forged);
+	take(der_crl($forged));
+	is(status($leaf), 'good', 'without that CA in the list it is an anchor');
+	trust($root);
+	take(der_crl($root));
+	is(status($leaf), 'unknown untrusted', 'and with it, it is not');
+	like(detail($leaf, 'detail'), qr/names a CA of the trust list as its issuer/, 'the detail says why');
+	is(access_of($leaf), 'f|certificate_untrusted', 'nor does a decision trust it');
+	trust($older);
+	take(der_crl($older));
+	is(status(der_leaf($older, 'pc2')), 'good', 'one that names no key may have been issued with an older one of that CA');
+};
+
+subtest 'a CA without basic constraints' => sub {
+	my $sign = key_usage(5, 6);
+	my $old_root = der_leaf(undef, 'Old root', name => dn('CN=Old root'), extensions => [$sign]);
+	my $below = der_leaf($old_root, 'Below', extensions => [$sign]);
+	my $next = der_leaf($old_root, 'Old root', name => $old_root->{name}, extensions => [$sign]);
+
+	fresh($old_root);
+	take(der_crl($old_root));
+	is(status(der_leaf($old_root, 'pc1')), 'good', 'can be a root');
+	trust($below);
+	take(der_crl($below));
+	is(status(der_leaf($below, 'pc2')), 'unknown untrusted', 'but not below another CA');
+	like(detail(der_leaf($below, 'pc2'), 'detail'), qr/does not say that it is a CA, and is no root/, 'the detail says why');
+	trust($next);
+	is(status(der_leaf($next, 'pc3')), 'good', 'unless it is the next key of the same CA');
+	take(der_crl($old_root, number => 2, revoked => [ $next->{serial} ]));
+	is(status(der_leaf($next, 'pc3')), 'revoked ca_revoked', 'which the CA may revoke');
+};
+
+subtest 'policy constraints' => sub {
+	my ($p, $q) = map { seq(seq(oid("1.3.6.1.4.1.99999.2.$_"))) } 1, 2;
+	my $policies = sub { extension('2.5.29.32', 0, $_[0]) };
+	# requireExplicitPolicy after this many certificates
+	my $explicit = sub { extension('2.5.29.36', 1, seq("\x80\x01" . chr $_[0])) };
+	my $ca = der_ca('Explicit', issuer => $root, more => [ $policies->($p), $explicit->(0) ]);
+	my $later = der_ca('Later', issuer => $root, more => [ $policies->($p), $explicit->(1) ]);
+	my $leaf = sub { my ($issuer, @policy) = @_; der_leaf($issuer, 'pc', extensions => [ map { $policies->($_) } @policy ]) };
+
+	fresh($root, $ca, $later);
+	take(der_crl($_)) foreach $root, $ca, $later;
+	is(status($leaf->($ca, $p)), 'good', 'a policy that is valid for the whole path');
+	is(access_of($leaf->($ca, $p)), 't|', 'and a decision lets it in');
+	is(status($leaf->($ca, $q)), 'unknown untrusted', 'another policy');
+	is(status($leaf->($ca)), 'unknown untrusted', 'none');
+	is(access_of($leaf->($ca)), 'f|certificate_untrusted', 'and a decision refuses it');
+	like(detail($leaf->($ca), 'detail'), qr/wants a certificate policy/, 'the detail says why');
+	is(status($leaf->($later)), 'unknown untrusted', 'wanted one certificate later: of the leaf');
+	is(status($leaf->($root)), 'good', 'nobody wants one of those that the root issued');
+	my $itself = der_leaf($root, 'pc', extensions => [ $explicit->(0) ]);
+	is(status($itself), 'unknown untrusted', 'a certificate that wants one and has none');
+	is(access_of($itself), 'f|certificate_untrusted', 'once') for 1 .. 2;
+	my $anchor = der_ca('Anchor', more => [ $explicit->(0) ]);
+	trust($anchor);
+	take(der_crl($anchor));
+	is(status(der_leaf($anchor, 'pc')), 'good', 'what an anchor says of policies does not count');
+};
+
 done_testing();
