@@ -298,6 +298,27 @@ fill_in(Row *row, const RevocationAnswer *answer, TimestampTz at)
 	set(row, EVIDENCE, evidence(answer));
 }
 
+/*
+ * CAs take certificates that have expired off their CRLs (RFC 5280 3.3), so not to be listed says nothing of those. Nor is
+ * anybody to rely on one before its time. What is revoked stays revoked.
+ */
+static void
+limit_to_validity(const Question *q, TimestampTz at, Row *row)
+{
+	TimestampTz not_before = q->registered ? q->record.not_before : q->facts->not_before;
+	TimestampTz not_after = q->registered ? q->record.not_after : q->facts->not_after;
+	bool expired = at > not_after;
+
+	if (!expired && at >= not_before)
+		return;
+	set(row, STATUS, cmblock_enum_datum(ENUM_REVOCATION, REVOCATION_UNKNOWN));
+	set_text(row, REASON, expired ? "certificate_expired" : "certificate_not_yet_valid");
+	set_text(row, DETAIL,
+			 expired ? psprintf("It expired at %s, and CRLs do not list what has expired.",
+								timestamptz_to_str(not_after))
+					 : psprintf("It is valid only from %s on.", timestamptz_to_str(not_before)));
+}
+
 static void
 answer_question(Question *q, TimestampTz at, Row *row)
 {
@@ -323,6 +344,8 @@ answer_question(Question *q, TimestampTz at, Row *row)
 		{
 			cmblock_check_revocation(&q->leaf, &chain, at, false, answer);
 			fill_in(row, answer, at);
+			if (answer->status == REVOCATION_GOOD)
+				limit_to_validity(q, at, row);
 			return;
 		}
 		q->reason = "untrusted";

@@ -103,4 +103,22 @@ subtest 'policy constraints' => sub {
 	is(status(der_leaf($anchor, 'pc')), 'good', 'what an anchor says of policies does not count');
 };
 
+subtest 'outside of its validity nobody is good' => sub {
+	my $now = time;
+	my $cert = der_leaf($root, 'pc1', serial => '43', not_before => $now - 1000, not_after => $now + 1000);
+
+	fresh($root);
+	take(der_crl($root));
+	is(status($cert), 'good', 'within it');
+	is(status($cert, $now + 2000), 'unknown certificate_expired', 'CAs take what has expired off their CRLs');
+	like(detail($cert, 'detail', $now + 2000), qr/^It expired at .*, and CRLs do not list what has expired\.$/, 'as the detail says');
+	is(status($cert, $now - 2000), 'unknown certificate_not_yet_valid', 'before it');
+	sql($site, "SELECT cmblock.register_certificate(${\ hex_literal($cert) }, $client)");
+	is(status($cert, $now + 2000), 'unknown certificate_expired', 'a registered one');
+	is(sql($site, "SELECT reasons FROM cmblock.check_access($client, ${\ hex_literal($cert) }, at => to_timestamp($now + 2000))"),
+		'{certificate_expired}', 'a decision says it once');
+	take(der_crl($root, number => 2, revoked => ['43']));
+	is(status($cert, $_), 'revoked revoked', 'revoked is revoked') foreach $now + 2000, $now - 2000;
+};
+
 done_testing();
