@@ -3,9 +3,9 @@
  *		Does a series of CRLs cover a certificate, and for which reasons (rules 27 to 31)?
  *
  * RFC 5280 6.3.3 (b) with all distribution points at once: any of the certificate's distribution points may lead to the
- * CRL, with any of its names. A CRL of the certificate's own issuer is also asked as if the certificate had one more
- * distribution point, named like the issuer and with no reasons: the CRL without an issuing distribution point
- * covers all that the issuer issued.
+ * CRL, with any of its names. A CRL of the certificate's own issuer that has no distribution point covers all that the
+ * issuer issued. So does, by RFC 5280, one whose distribution point is named like the issuer; here that shows only those
+ * to be good that name no distribution point themselves, since the CA has said where the others are to be looked up.
  *
  * Names that are relative to the CRL's issuer are made whole by OpenSSL, and compared as X.509 wants it.
  */
@@ -213,7 +213,9 @@ cmblock_crl_covers(const CrlSeries *series, CrlSubject *subject, bool direct)
 		if (leads_to(point, series, direct))
 			reasons |= point_reasons(point) & series->reasons;
 	}
-	if (direct && (series->idp->distpoint == NULL || is_named(series->idp->distpoint, subject->issuer)))
+	if (direct && series->idp->distpoint == NULL)
 		reasons |= series->reasons;
+	else if (direct && is_named(series->idp->distpoint, subject->issuer))
+		reasons |= subject->points || subject->points_bad ? CRL_REVOKES : series->reasons;
 	return reasons;
 }

@@ -26,9 +26,12 @@ typedef struct CrlSubject
 	bool points_bad;               /* there are some, but they cannot be understood */
 } CrlSubject;
 
+/* What the series lists is revoked, and what it does not list is not good for that: a bit that stands for no reason. */
+#define CRL_REVOKES 1
+
 /*
- * The reasons (bits of ReasonFlags) for which the series speaks of the certificate; 0: it does not. "direct": the CRL's
- * issuer is the certificate's.
+ * The reasons (bits of ReasonFlags) for which the series speaks of the certificate, or CRL_REVOKES; 0: it does not
+ * speak of it. "direct": the CRL's issuer is the certificate's.
  */
 extern uint16 cmblock_crl_covers(const CrlSeries *series, CrlSubject *subject, bool direct);
 

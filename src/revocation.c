@@ -411,7 +411,10 @@ ask_series(Judgement *j, const CrlSeries *series)
 		conclude_revoked(j, series, signer, delta, &entry);
 		return true;
 	}
-	reason = found == FOUND_NO_CRL ? REV_CRL_DAMAGED : check_proof(j, series);
+	if (found == FOUND_NO_CRL)
+		reason = REV_CRL_DAMAGED;
+	else
+		reason = reasons & CRL_ALL_REASONS ? check_proof(j, series) : REV_PARTITION_NOT_HELD;
 	if (reason == REV_NONE)
 		reason = judge_signer(j, signer, &signer_chain);
 	if (reason != REV_NONE)
@@ -427,7 +430,7 @@ ask_series(Judgement *j, const CrlSeries *series)
 		j->status->delta = series->delta;
 		j->status->signer = signer;
 	}
-	j->covered |= reasons;
+	j->covered |= reasons & CRL_ALL_REASONS;
 	return false;
 }
 
