@@ -238,7 +238,7 @@ find_signer(JudgedCrl *judged)
 		return cmblock_refuse_crl(
 			taking, ERRCODE_UNDEFINED_OBJECT,
 			psprintf("the issuer of the CRL, \"%s\", is not in the trust list", name),
-			cmblock_crl_signer_text(nearest),
+			"No certificate there has this subject.",
 			"Add the certificate that signed it with cmblock.add_certificate_authority.");
 	return cmblock_refuse_crl(
 		taking, nearest == CRLSIGNER_OTHER_KEY ? ERRCODE_UNDEFINED_OBJECT : ERRCODE_INVALID_PARAMETER_VALUE,

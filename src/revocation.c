@@ -337,7 +337,7 @@ check_proof(const Judgement *j, const CrlSeries *series)
 	RevocationReason reason;
 
 	if (series->base == NULL)
-		return series->early_delta ? REV_BASE_TOO_OLD : REV_CRL_MISSING;
+		return REV_CRL_MISSING;
 	reason = check_window(series->base, j, crls->base_grace, crls->max_age);
 	if (reason != REV_NONE)
 		return reason;

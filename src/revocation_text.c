@@ -92,6 +92,8 @@ cmblock_element_detail(const ElementStatus *e)
 		case REV_REVOKED:
 			return revoked_text(e);
 		case REV_CRL_MISSING:
+			if (delta)
+				return psprintf("Only the %s is held, no full one.", crl_text(e, delta));
 			return psprintf("No CRL of \"%s\" is held.", issuer);
 		case REV_OTHER_KEY:
 			return psprintf(
