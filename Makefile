@@ -26,8 +26,9 @@ bench:
 		tar -C bench/results -x; } 2>&1
 
 # The site system of t/100_site_system is Apache httpd: only its programs, which come without a service that would start.
-# The test is skipped where they cannot be had.
-OPTIONAL_PACKAGES = apache2-bin lua-luaossl lua-sql-postgres curl
+# The certificates and CRLs of t/050_vectors and t/051_pkits are in a package of data. What cannot be had is skipped.
+VECTORS_PACKAGE = python3-cryptography-vectors
+OPTIONAL_PACKAGES = apache2-bin lua-luaossl lua-sql-postgres curl $(VECTORS_PACKAGE)
 
 check:
 	@OPTIONAL_PACKAGES="$(OPTIONAL_PACKAGES)" test/private.sh bash test/suites.sh
@@ -39,7 +40,7 @@ check-package:
 	@test/package.sh
 
 check-vectors:
-	@TESTS="t/050_vectors test/unit/crl_vectors_test" test/private.sh bash test/suites.sh
+	@OPTIONAL_PACKAGES="$(VECTORS_PACKAGE)" TESTS="t/050_vectors t/051_pkits test/unit/crl_vectors_test" test/private.sh bash test/suites.sh
 
 demo:
 	@test/private.sh bash demo/demo.sh

@@ -11,9 +11,11 @@ use warnings;
 use Exporter 'import';
 use CmblockTest;
 use Der;
+use FindBin;
+use PostgreSQL::Test::Utils qw(slurp_file);
 use Test::More;
 
-our @EXPORT = qw(crl_site fresh trust take status detail run_sql refused);
+our @EXPORT = qw(crl_site fresh trust take status detail run_sql refused deviations);
 
 my $site;
 
@@ -74,6 +76,20 @@ sub refused
 
 	return like(take($crl), qr/^\Q$sqlstate\E .*$words/, $name)
 	  && is(sql($site, 'SELECT count(*) FROM cmblock.crl'), $before, "$name: it is not kept");
+}
+
+# The cases of a suite that give another answer than the suite expects, on purpose: from docs/revocation.md, the rows
+# "| `case` | expected | here | why |" below the heading with the suite's name.
+sub deviations
+{
+	my ($suite) = @_;
+	my $page = slurp_file("$FindBin::RealBin/../docs/revocation.md");
+	my ($section) = $page =~ /^## Deviations\n.*?^### \Q$suite\E\n(.*?)(?=^##|\z)/ms;
+	my %rows;
+
+	die "docs/revocation.md has no deviations of $suite" unless $section;
+	$rows{$1} = { expected => $2, here => $3 } while $section =~ /^\| `([^`]+)` \| `([^`]+)` \| `([^`]+)` \| .+ \|$/mg;
+	return %rows;
 }
 
 sub at
