@@ -34,6 +34,9 @@
 /* Separate signers of the CRLs about separate signers: nobody has more. */
 #define MAX_DEPTH 6
 
+/* Paths of one certificate that are asked about. */
+#define MAX_PATHS 8
+
 /* ---------- one certificate under judgement ---------- */
 
 typedef struct Judgement
@@ -505,11 +508,9 @@ add_up(RevocationAnswer *answer)
 }
 
 static void
-check_chain(const Leaf *leaf, const TrustChain *chain, TimestampTz at, bool by_policy,
+check_chain(const Leaf *leaf, const TrustChain *chain, const CrlSet *set, TimestampTz at, bool by_policy,
 			RevocationAnswer *answer)
 {
-	const CrlSet *set = cmblock_crl_set();
-
 	memset(answer, 0, offsetof(RevocationAnswer, element));
 	answer->span = ALL_TIMES;
 	/* ca[0] signed the certificate, ca[1] signed ca[0], and so on; nobody above revokes the anchor. */
@@ -538,6 +539,44 @@ check_chain(const Leaf *leaf, const TrustChain *chain, TimestampTz at, bool by_p
 	add_up(answer);
 }
 
+/* Nothing that another path could say changes it: the certificate is good on this one, or is itself revoked. */
+static bool
+is_settled(const RevocationAnswer *answer)
+{
+	return answer->status == REVOCATION_GOOD ||
+		   (answer->status == REVOCATION_REVOKED && answer->element[answer->deciding].authority == NULL);
+}
+
+/*
+ * RFC 5280 wants one path that is good as a whole: that a CA took back its cross-certificate for another CA, or that its
+ * CRL is not at hand, does not concern those who have another path. If none is good, one revoked is revoked.
+ */
+static void
+check_paths(const Leaf *leaf, const TrustChain *chain, TimestampTz at, bool by_policy,
+			RevocationAnswer *answer)
+{
+	const CrlSet *set = cmblock_crl_set();
+
+	check_chain(leaf, chain, set, at, by_policy, answer);
+	for (int number = 1; number < MAX_PATHS && !is_settled(answer); number++)
+	{
+		TrustChain other;
+		RevocationAnswer next;
+		bool found = cmblock_trust_other_path(leaf, at, number, &other);
+
+		cmblock_narrow_span(&answer->span, &other.span);
+		if (!found)
+			break;
+		check_chain(leaf, &other, set, at, by_policy, &next);
+		cmblock_narrow_span(&next.span, &answer->span);
+		next.outdated |= answer->outdated;
+		if (is_settled(&next) || (next.status == REVOCATION_REVOKED && answer->status == REVOCATION_UNKNOWN))
+			*answer = next;
+		answer->span = next.span;
+		answer->outdated = next.outdated;
+	}
+}
+
 void
 cmblock_check_revocation(const Leaf *leaf, const TrustChain *chain, TimestampTz at, bool by_policy,
 						 RevocationAnswer *answer)
@@ -545,7 +584,7 @@ cmblock_check_revocation(const Leaf *leaf, const TrustChain *chain, TimestampTz 
 	/* A CRL that was replaced while it was being asked for is no reason to refuse: ask its successor. */
 	for (int tries = 0; tries < 3; tries++)
 	{
-		check_chain(leaf, chain, at, by_policy, answer);
+		check_paths(leaf, chain, at, by_policy, answer);
 		if (!answer->outdated)
 			return;
 	}

@@ -74,8 +74,8 @@ typedef struct RevocationAnswer
 } RevocationAnswer;
 
 /*
- * Asks for the leaf and for each CA of the chain below the anchor. With by_policy, not for what was issued by CAs whose
- * policy is "off". Raises nothing for what the CRLs or the certificate hold.
+ * Asks for the leaf and for each CA of the chain below the anchor; where that is not good, along the other paths of the
+ * leaf, too. With by_policy, not for what was issued by CAs whose policy is "off". Raises nothing for what the CRLs or the certificate hold.
  */
 extern void cmblock_check_revocation(const Leaf *leaf, const TrustChain *chain, TimestampTz at,
 									 bool by_policy, RevocationAnswer *answer);

@@ -506,6 +506,7 @@ typedef struct PathSearch
 	TrustChain *chain;
 	TrustResult problem;
 	int steps;
+	int skip; /* so many paths */
 } PathSearch;
 
 /* May this CA stand where it stands: above the certificate and the CAs already in the chain? */
@@ -584,7 +585,7 @@ is_path(PathSearch *search, const Authority *last)
 	if (search->anchor != NULL && search->anchor != last)
 		return false;
 	if (has_valid_policy(search))
-		return true;
+		return search->skip-- == 0;
 	search->problem = TRUST_POLICIES;
 	return false;
 }
@@ -646,6 +647,18 @@ TrustResult
 cmblock_trust_any_use(const Leaf *leaf, TimestampTz at, TrustChain *chain)
 {
 	return find_chain(leaf, at, false, chain);
+}
+
+bool
+cmblock_trust_other_path(const Leaf *leaf, TimestampTz at, int number, TrustChain *chain)
+{
+	PathSearch search = {
+		.list = &current, .leaf = know_leaf(&current, leaf), .certificate = leaf, .at = at, .chain = chain};
+
+	chain->length = 0;
+	chain->span = ALL_TIMES;
+	search.skip = number;
+	return search.leaf && climb(&search, search.leaf->issuers);
 }
 
 bool

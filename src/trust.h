@@ -158,6 +158,12 @@ extern TrustResult cmblock_trust(const Leaf *leaf, TimestampTz at, TrustChain *c
 extern TrustResult cmblock_trust_any_use(const Leaf *leaf, TimestampTz at, TrustChain *chain);
 
 /*
+ * Cross-certificates give a certificate more than one path. This is another one than the two above find, by its number from 1 on
+ * and by the list that was read last. False when there are not so many.
+ */
+extern bool cmblock_trust_other_path(const Leaf *leaf, TimestampTz at, int number, TrustChain *chain);
+
+/*
  * The CAs above an authority of the list, up to this anchor; the chain is empty for the anchor itself. False when there is
  * no such path at that time.
  */

@@ -103,6 +103,38 @@ subtest 'policy constraints' => sub {
 	is(status(der_leaf($anchor, 'pc')), 'good', 'what an anchor says of policies does not count');
 };
 
+subtest 'cross-certificates: one good path is enough' => sub {
+	my $now = time;
+
+	# The path through the CA that lasts longer is tried first.
+	foreach my $days ([ 300, 200 ], [ 200, 300 ])
+	{
+		my @top = map { der_ca("R$_", name => dn("CN=R$_")) } 1, 2;
+		my $key = der_key();
+		my @cross = map { der_ca('X', name => dn('CN=X'), key => $key, issuer => $top[$_], serial => "1$_", not_after => $now + $days->[$_] * 86400) } 0, 1;
+		my $leaf = der_leaf($cross[0], 'pc1', serial => '20');
+		my $order = "the first lasts $days->[0] days, the second $days->[1]";
+
+		fresh(@top, @cross);
+		take(der_crl($cross[0]));
+		is(status($leaf), 'unknown crl_missing', "$order: no CRL of either root");
+		take(der_crl($top[1]));
+		is(status($leaf), 'good', 'one of the second');
+		is(access_of($leaf), 't|', 'a decision lets it in');
+		take(der_crl($top[0], revoked => ['10']));
+		is(status($leaf), 'good', 'the first root took its cross-certificate back');
+		take(der_crl($top[1], number => 2, revoked => ['11']));
+		is(status($leaf), 'revoked ca_revoked', 'both did');
+		is(access_of($leaf), 'f|certificate_revoked', 'a decision refuses it');
+		sql($site, "SELECT cmblock.remove_crl(sha256) FROM cmblock.crl WHERE issuer = 'CN=R1'");
+		is(status($leaf), 'revoked ca_revoked', 'the second did, of the first nobody knows');
+		take(der_crl($top[0], number => 2));
+		is(status($leaf), 'good', 'the first gave it back');
+		take(der_crl($cross[0], number => 2, revoked => ['20']));
+		is(status($leaf), 'revoked revoked', 'the certificate itself is revoked on every path');
+	}
+};
+
 subtest 'outside of its validity nobody is good' => sub {
 	my $now = time;
 	my $cert = der_leaf($root, 'pc1', serial => '43', not_before => $now - 1000, not_after => $now + 1000);
