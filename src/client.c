@@ -231,14 +231,55 @@ static Statement delete_certificates = {
 	"UPDATE cmblock.certificate x SET deleted_at = coalesce(x.deleted_at, now()),"
 	" revoked_at = CASE WHEN c.kind = 'mobile_device' THEN coalesce(x.revoked_at, now()) ELSE x.revoked_at "
 	"END"
-	" FROM cmblock.client c WHERE c.smsid = $1 AND x.client = $1"
+	" FROM cmblock.client c WHERE c.smsid = $1 AND x.client = $1 AND x.assigned_site = c.assigned_site"
 	" AND (x.deleted_at IS NULL OR (c.kind = 'mobile_device' AND x.revoked_at IS NULL))",
 	{"smsid"}};
 static Statement delete_client = {"UPDATE cmblock.client SET deleted_at = now() WHERE smsid = $1", {"smsid"}};
 static Statement hand_over_certificates = {
-	"UPDATE cmblock.certificate SET assigned_site = $2 WHERE client = $1", {"smsid", "site_code"}};
+	"UPDATE cmblock.certificate x SET assigned_site = $2 FROM cmblock.client c "
+	"WHERE c.smsid = $1 AND x.client = $1 AND x.assigned_site = c.assigned_site",
+	{"smsid", "site_code"}};
 static Statement hand_over_client = {"UPDATE cmblock.client SET assigned_site = $2 WHERE smsid = $1",
 									 {"smsid", "site_code"}};
+
+/* Certificates of the client that are another site's; whether they are of the one that wrote its row. */
+static Statement others_certificates = {
+	"SELECT x.assigned_site, count(*)::int4, x.assigned_site = c.origin_site FROM cmblock.client c "
+	"JOIN cmblock.certificate x ON x.client = c.smsid AND x.assigned_site <> c.assigned_site "
+	"WHERE c.smsid = $1 GROUP BY 1, 3 ORDER BY 3 DESC LIMIT 1",
+	{"smsid"}};
+
+/*
+ * The certificates travel behind the client's row: if it was handed over a moment ago, they may not be here yet, and would be left behind. Those
+ * that another site registered, before it learned that the client is not its own, stay that site's. Inside SPI.
+ */
+static void
+check_certificates(Datum smsid)
+{
+	bool isnull;
+	const char *site;
+	int count;
+
+	if (cmblock_execute(&others_certificates, &smsid, NULL) == 0)
+		return;
+	site = cmblock_site_code_string(DatumGetSiteCode(cmblock_result(1, &isnull)));
+	count = DatumGetInt32(cmblock_result(2, &isnull));
+	if (DatumGetBool(cmblock_result(3, &isnull)))
+		ereport(
+			ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			errmsg("the certificates of %s have not come from site %s yet",
+				   describe_client(DatumGetSmsidP(smsid)), site),
+			errdetail("The client was handed over to this site, and its certificates are on their way."),
+			errhint(
+				"Try again in a moment. If they do not come, view cmblock.replication_status says why, at "
+				"each site on the way."));
+	ereport(WARNING, errcode(ERRCODE_WARNING),
+			errmsg_plural("%d certificate of %s stays with site %s",
+						  "%d certificates of %s stay with site %s", count, count,
+						  describe_client(DatumGetSmsidP(smsid)), site),
+			errdetail("That site registered the client as well, and lost it."),
+			errhint("If it must not be used any more, block it there, with cmblock.block_certificate."));
+}
 
 Datum
 cmblock_delete_client(PG_FUNCTION_ARGS)
@@ -249,6 +290,7 @@ cmblock_delete_client(PG_FUNCTION_ARGS)
 	cmblock_require_site();
 	SPI_connect();
 	lock_own_client(DatumGetSmsidP(smsid), false);
+	check_certificates(smsid);
 	cmblock_execute_as(cmblock_writer(WRITER_COMMAND), &delete_certificates, &smsid, NULL);
 	cmblock_execute_as(cmblock_writer(WRITER_COMMAND), &delete_client, &smsid, NULL);
 	SPI_finish();
@@ -284,6 +326,7 @@ cmblock_reassign_client(PG_FUNCTION_ARGS)
 				errmsg("%s is assigned to this site already", describe_client(DatumGetSmsidP(values[0]))));
 	else
 	{
+		check_certificates(values[0]);
 		cmblock_execute_as(cmblock_writer(WRITER_HANDOVER), &hand_over_certificates, values, NULL);
 		cmblock_execute_as(cmblock_writer(WRITER_HANDOVER), &hand_over_client, values, NULL);
 	}
