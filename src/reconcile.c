@@ -208,8 +208,7 @@ pair_of(TupleTableSlot *sent, TupleTableSlot *local)
 static void
 write_anew(Pair *p, BatchTable table, TakeBack *arg)
 {
-	bool keep_block = p->blocked_there && !p->blocked_here &&
-					  !(table == BATCH_CLIENT && DatumGetBool(cmblock_slot_value(p->local, "isv_proxied")));
+	bool keep_block = p->blocked_there && !p->blocked_here && cmblock_can_be_blocked(table, p->local);
 
 	cmblock_become_local(p->sent, p->local, keep_block, Max(p->version_there, p->version_here) + 1,
 						 arg->difference->neighbour.here.code);
@@ -227,7 +226,8 @@ take_lost(Pair *p, BatchTable table, TakeBack *arg)
 	bool both = changed_since(difference, DatumGetSiteCode(cmblock_slot_value(p->local, "origin_site")),
 							  DatumGetTimestampTz(cmblock_slot_value(p->local, "changed_at")),
 							  DatumGetTimestampTz(cmblock_slot_value(p->sent, "changed_at")));
-	bool keeps_block = p->blocked_here && !p->blocked_there && (both || !difference->neighbour.is_parent);
+	bool keeps_block = p->blocked_here && !p->blocked_there && cmblock_can_be_blocked(table, p->sent) &&
+					   (both || !difference->neighbour.is_parent);
 
 	arg->taken++;
 	if (keeps_block)
@@ -248,7 +248,7 @@ take_lost(Pair *p, BatchTable table, TakeBack *arg)
 static void
 take_handed_over(Pair *p, BatchTable table, TakeBack *arg)
 {
-	bool kept = cmblock_keep_unsent_block(&arg->difference->neighbour, p->sent, p->local);
+	bool kept = cmblock_keep_unsent_block(&arg->difference->neighbour, table, p->sent, p->local);
 
 	arg->taken++;
 	if (kept)
@@ -282,7 +282,7 @@ take_others(Pair *p, BatchTable table, TakeBack *arg)
 						 DatumGetTimestampTz(cmblock_slot_value(p->local, "changed_at")),
 						 DatumGetTimestampTz(cmblock_slot_value(p->sent, "changed_at")));
 	if (p->assigned_here == here && cmblock_versions_seized(p->version_here, p->version_there) &&
-		(both || !arg->difference->lost) && cmblock_keep_unsent_block(neighbour, p->sent, p->local))
+		(both || !arg->difference->lost) && cmblock_keep_unsent_block(neighbour, table, p->sent, p->local))
 		note(arg, table, p->sent, ACTION_CONFLICT,
 			 "seized; the block that was made here meanwhile is passed on to");
 	else

@@ -178,8 +178,8 @@ version(TupleTableSlot *slot)
 	return DatumGetInt64(cmblock_slot_value(slot, "version"));
 }
 
-static bool
-can_be_blocked(BatchTable table, TupleTableSlot *slot)
+bool
+cmblock_can_be_blocked(BatchTable table, TupleTableSlot *slot)
 {
 	return table != BATCH_CLIENT || !flag(slot, "isv_proxied");
 }
@@ -197,12 +197,14 @@ static Statement acknowledged = {
 	{"site_code", "xid8"}};
 
 bool
-cmblock_keep_unsent_block(const Neighbour *parent, TupleTableSlot *sent, TupleTableSlot *local)
+cmblock_keep_unsent_block(const Neighbour *parent, BatchTable table, TupleTableSlot *sent,
+						  TupleTableSlot *local)
 {
 	Datum values[2] = {SiteCodeGetDatum(parent->code), cmblock_slot_value(local, "change_xid")};
 	bool isnull = true;
 
-	if (!flag(local, "blocked") || flag(sent, "blocked") || site(local, "origin_site") != parent->here.code)
+	if (!flag(local, "blocked") || flag(sent, "blocked") || !cmblock_can_be_blocked(table, sent) ||
+		site(local, "origin_site") != parent->here.code)
 		return false;
 	if (cmblock_execute(&acknowledged, values, NULL) > 0 && DatumGetBool(cmblock_result(1, &isnull)) &&
 		!isnull)
@@ -216,7 +218,8 @@ cmblock_keep_unsent_block(const Neighbour *parent, TupleTableSlot *sent, TupleTa
 static void
 stay_owner(Neighbour *neighbour, BatchTable table, TupleTableSlot *sent, TupleTableSlot *local)
 {
-	bool takes_block = flag(sent, "blocked") && !flag(local, "blocked") && can_be_blocked(table, local);
+	bool takes_block =
+		flag(sent, "blocked") && !flag(local, "blocked") && cmblock_can_be_blocked(table, local);
 
 	cmblock_become_local(sent, local, takes_block, version(sent) + 1, neighbour->here.code);
 	if (takes_block)
@@ -227,7 +230,7 @@ stay_owner(Neighbour *neighbour, BatchTable table, TupleTableSlot *sent, TupleTa
 static void
 become_owner_again(Neighbour *neighbour, BatchTable table, TupleTableSlot *sent, TupleTableSlot *local)
 {
-	if (!can_be_blocked(table, sent) || !cmblock_keep_unsent_block(neighbour, sent, local))
+	if (!cmblock_keep_unsent_block(neighbour, table, sent, local))
 	{
 		neighbour->merged = false;
 		return;
@@ -239,7 +242,7 @@ become_owner_again(Neighbour *neighbour, BatchTable table, TupleTableSlot *sent,
 static void
 lose(Neighbour *neighbour, BatchTable table, TupleTableSlot *sent, TupleTableSlot *local)
 {
-	if (can_be_blocked(table, sent) && cmblock_keep_unsent_block(neighbour, sent, local))
+	if (cmblock_keep_unsent_block(neighbour, table, sent, local))
 		note(table, sent, ACTION_CONFLICT,
 			 "taken from this site by the central site; the block made here meanwhile was passed on");
 	else
@@ -288,7 +291,7 @@ cmblock_take_late_block(Neighbour *neighbour, BatchTable table, TupleTableSlot *
 
 	if (neighbour->is_parent || table == BATCH_SITE || !flag(sent, "blocked") || flag(local, "blocked") ||
 		site(sent, "origin_site") != neighbour->code || site(local, "assigned_site") == neighbour->code ||
-		!can_be_blocked(table, local))
+		!cmblock_can_be_blocked(table, local))
 		return false;
 	values[0] = cmblock_slot_value(sent, table == BATCH_CLIENT ? "smsid" : "sha256");
 	values[1] = SiteCodeGetDatum(neighbour->code);

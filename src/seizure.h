@@ -36,6 +36,10 @@ extern bool cmblock_settle_registration(Neighbour *neighbour, BatchTable table, 
  * The row here is going to be replaced by the parent's. If this site blocked it and the parent has not had that, puts the block into
  * `sent`, as written by this site, and returns true. Inside SPI.
  */
-extern bool cmblock_keep_unsent_block(const Neighbour *parent, TupleTableSlot *sent, TupleTableSlot *local);
+extern bool cmblock_keep_unsent_block(const Neighbour *parent, BatchTable table, TupleTableSlot *sent,
+									  TupleTableSlot *local);
+
+/* All but clients that come through an ISV proxy: a row that is both is refused by the table. */
+extern bool cmblock_can_be_blocked(BatchTable table, TupleTableSlot *row);
 
 #endif
