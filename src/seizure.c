@@ -284,18 +284,22 @@ static Statement certificate_seized = {
 	"SELECT FROM cmblock.block_event WHERE certificate = $1 AND action = 'seized' AND site = $2 LIMIT 1",
 	{"thumbprint", "site_code"}};
 
+/* Was the row seized from this neighbour, by the history here? */
+static bool
+seized_from(const Neighbour *neighbour, BatchTable table, TupleTableSlot *row)
+{
+	Datum values[2] = {cmblock_slot_value(row, table == BATCH_CLIENT ? "smsid" : "sha256"),
+					   SiteCodeGetDatum(neighbour->code)};
+
+	return cmblock_execute(table == BATCH_CLIENT ? &client_seized : &certificate_seized, values, NULL) > 0;
+}
+
 bool
 cmblock_take_late_block(Neighbour *neighbour, BatchTable table, TupleTableSlot *sent, TupleTableSlot *local)
 {
-	Datum values[2];
-
 	if (neighbour->is_parent || table == BATCH_SITE || !flag(sent, "blocked") || flag(local, "blocked") ||
 		site(sent, "origin_site") != neighbour->code || site(local, "assigned_site") == neighbour->code ||
-		!cmblock_can_be_blocked(table, local))
-		return false;
-	values[0] = cmblock_slot_value(sent, table == BATCH_CLIENT ? "smsid" : "sha256");
-	values[1] = SiteCodeGetDatum(neighbour->code);
-	if (cmblock_execute(table == BATCH_CLIENT ? &client_seized : &certificate_seized, values, NULL) == 0)
+		!cmblock_can_be_blocked(table, local) || !seized_from(neighbour, table, sent))
 		return false;
 	cmblock_become_local(sent, local, true, cmblock_seizure_version(version(local)), neighbour->here.code);
 	neighbour->merged = true;
@@ -319,6 +323,9 @@ cmblock_settle_registration(Neighbour *neighbour, BatchTable table, TupleTableSl
 		site(sent, "origin_site") != neighbour->code ||
 		DatumGetTimestampTz(cmblock_slot_value(sent, "registered_at")) ==
 			DatumGetTimestampTz(cmblock_slot_value(local, "registered_at")))
+		return false;
+	/* Deleted and registered again where it was before. */
+	if (seized_from(neighbour, table, sent))
 		return false;
 	highest = Max(version(sent), version(local));
 	if (!cmblock_version_has_room(highest))
