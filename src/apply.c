@@ -253,7 +253,10 @@ is_wanted(Target *target)
 		return true;
 	if (!is_newer(target))
 		return cmblock_take_late_block(neighbour, target->codec.table, target->sent, target->local);
-	cmblock_meet_seizure(neighbour, target->codec.table, target->sent, target->local);
+	if (target->codec.table == BATCH_SITE)
+		cmblock_settle_site(neighbour, target->sent, target->local);
+	else
+		cmblock_meet_seizure(neighbour, target->codec.table, target->sent, target->local);
 	return true;
 }
 
@@ -341,10 +344,13 @@ cmblock_apply_batch(const char *octets, int length, RowCheck check, void *check_
 	PG_END_TRY();
 }
 
-/* A repair: the sender has compared, and its row is the right one whatever the version here. */
+/* A repair: the sender has compared, and its row is the right one whatever the version here. `arg` is the Neighbour. */
 static bool
 take_repair(BatchTable table, TupleTableSlot *sent, TupleTableSlot *local, void *arg)
 {
+	((Neighbour *) arg)->merged = false;
+	if (table == BATCH_SITE && local)
+		cmblock_settle_site(arg, sent, local);
 	return true;
 }
 

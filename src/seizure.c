@@ -20,6 +20,10 @@
  *
  * The same way brings the owner's own row ahead of one that the central site wrote without knowing the last state: contents stay the
  * owner's, a block of either side stays.
+ *
+ * Two sites may also add a secondary site with the same code. Refusing the second one's row would stop its link, blocks and all. So here, too,
+ * the central site keeps what came first and writes it anew, which tells the second; its link to the site that it added then says that
+ * they do not belong together.
  */
 #include "postgres.h"
 
@@ -337,4 +341,42 @@ cmblock_settle_registration(Neighbour *neighbour, BatchTable table, TupleTableSl
 		 psprintf("registered at site %s as well, which learns that it is not its own%s",
 				  cmblock_site_code_string(neighbour->code), blocked ? "; blocked there" : ""));
 	return true;
+}
+
+/* ---------- added at two sites ---------- */
+
+static SiteCode
+parent_of(TupleTableSlot *slot)
+{
+	bool isnull;
+	Datum parent = cmblock_slot_get(slot, "parent", &isnull);
+
+	return isnull ? NO_SITE : DatumGetSiteCode(parent);
+}
+
+static SiteKind
+kind_of(TupleTableSlot *slot)
+{
+	return cmblock_enum_value(ENUM_SITE_KIND, DatumGetObjectId(cmblock_slot_value(slot, "kind")));
+}
+
+void
+cmblock_settle_site(Neighbour *neighbour, TupleTableSlot *sent, TupleTableSlot *local)
+{
+	SiteCode parent = parent_of(local);
+	bool is_live;
+
+	(void) cmblock_slot_get(local, "retired_at", &is_live);
+	if (neighbour->is_parent || site(sent, "origin_site") != neighbour->code ||
+		kind_of(sent) != SITE_SECONDARY || parent_of(sent) != neighbour->code || parent == neighbour->code ||
+		(kind_of(local) == SITE_SECONDARY && !is_live))
+		return;
+	cmblock_become_local(sent, local, false, Max(version(sent), version(local)) + 1, neighbour->here.code);
+	neighbour->merged = true;
+	ereport(LOG,
+			errmsg("site %s added site %s, and learns that this code is taken",
+				   cmblock_site_code_string(neighbour->code), cmblock_site_code_string(site(local, "code"))),
+			errdetail("It is a %s site%s%s.", cmblock_enum_label(ENUM_SITE_KIND, kind_of(local)),
+					  parent == NO_SITE ? "" : " below ",
+					  parent == NO_SITE ? "" : cmblock_site_code_string(parent)));
 }

@@ -33,6 +33,12 @@ extern bool cmblock_settle_registration(Neighbour *neighbour, BatchTable table, 
 										TupleTableSlot *local);
 
 /*
+ * A row of table site came. If the child added a site whose code belongs to another one here, makes the row that tells it so, in
+ * place, and marks it as merged.
+ */
+extern void cmblock_settle_site(Neighbour *neighbour, TupleTableSlot *sent, TupleTableSlot *local);
+
+/*
  * The row here is going to be replaced by the parent's. If this site blocked it and the parent has not had that, puts the block into
  * `sent`, as written by this site, and returns true. Inside SPI.
  */
