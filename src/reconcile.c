@@ -56,6 +56,19 @@ changed_since(const Difference *difference, SiteCode origin, TimestampTz changed
 		   (changed_at >= difference->lost_since || changed_at > changed_there);
 }
 
+/* The higher version wins, and of two sites that wrote one version the higher code, as when a row is sent. */
+static DifferenceAction
+judge_site_upwards(const Difference *difference, const RowDigest *here, const RowDigest *there)
+{
+	SiteCode site = difference->neighbour.here.code;
+
+	if (there->version > here->version)
+		return there->origin == site ? DIFFERENCE_FETCH : DIFFERENCE_NONE;
+	if (there->version == here->version && there->origin > here->origin)
+		return DIFFERENCE_NONE;
+	return here->origin == site ? DIFFERENCE_SEND : DIFFERENCE_NONE;
+}
+
 /* Towards the parent: it takes rows that this site wrote, no others. What others wrote it sends itself. */
 static DifferenceAction
 judge_upwards(const Difference *difference, BatchTable table, const RowDigest *here, const RowDigest *there)
@@ -68,6 +81,8 @@ judge_upwards(const Difference *difference, BatchTable table, const RowDigest *h
 	written_here = there->origin == site;
 	if (!here)
 		return written_here ? DIFFERENCE_FETCH : DIFFERENCE_NONE;
+	if (table == BATCH_SITE)
+		return judge_site_upwards(difference, here, there);
 	if (here->version > there->version)
 	{
 		if (difference->lost && there->blocked && !here->blocked && is_ours(difference, table, here) &&
@@ -75,8 +90,6 @@ judge_upwards(const Difference *difference, BatchTable table, const RowDigest *h
 			return DIFFERENCE_FETCH;
 		return here->origin == site ? DIFFERENCE_SEND : DIFFERENCE_NONE;
 	}
-	if (table == BATCH_SITE && !(written_here && there->version > here->version))
-		return here->origin == site ? DIFFERENCE_SEND : DIFFERENCE_NONE;
 	/* One version, two owners: somebody's hand. What this site has not written is the parent's to say. */
 	if (here->version == there->version && here->assigned != there->assigned &&
 		is_ours(difference, table, here) && here->origin == site)
