@@ -9,7 +9,8 @@
  * This site's rows. There and not here: taken back, if nobody else brings them. Newer there: when lost, it is what this site wrote before, and is
  * taken as it is; but where this site has changed the row since, both sides have, and a block of either side stays. Else, and for equal versions
  * with other contents, the row here is written anew with a higher version, which replication carries to every site; a block that only the parent
- * has stays. If the parent has a newer row that is another site's, it is that site's: there are never two owners for long.
+ * has stays. If the parent has a newer row that is another site's, it is that site's: there are never two owners for long. When lost, an older
+ * row of the parent's says so as well: this site gave it away, and what it did with it since does not count.
  *
  * Rows of others are sent where replication would send them. A comparison can stand for a round, so whatever is newer here and may be
  * sent has to be sent; that includes a row that was handed over to the child and has not arrived.
@@ -83,6 +84,10 @@ judge_upwards(const Difference *difference, BatchTable table, const RowDigest *h
 		return written_here ? DIFFERENCE_FETCH : DIFFERENCE_NONE;
 	if (table == BATCH_SITE)
 		return judge_site_upwards(difference, here, there);
+	/* Given away before this site was set back, whatever it did with it since. */
+	if (there->assigned != site &&
+		changed_since(difference, here->origin, here->changed_at, there->changed_at))
+		return DIFFERENCE_FETCH;
 	if (here->version > there->version)
 	{
 		if (difference->lost && there->blocked && !here->blocked && is_ours(difference, table, here) &&
@@ -156,7 +161,12 @@ judge_downwards(const Difference *difference, BatchTable table, const RowDigest 
 		return DIFFERENCE_REPORT;
 	if (is_ours(difference, table, here))
 		return judge_ours(difference, here, there);
-	return difference->lost && there->version > here->version ? DIFFERENCE_NONE : DIFFERENCE_SEND;
+	if (!difference->lost || there->version <= here->version)
+		return DIFFERENCE_SEND;
+	/* What this site did with a row that it had given away is given up (take_others): there, too. */
+	return there->origin == difference->neighbour.here.code && difference->neighbour.here.kind == SITE_PRIMARY
+			   ? DIFFERENCE_SEND
+			   : DIFFERENCE_NONE;
 }
 
 DifferenceAction
@@ -236,7 +246,7 @@ static void
 take_lost(Pair *p, BatchTable table, TakeBack *arg)
 {
 	const Difference *difference = arg->difference;
-	bool both = changed_since(difference, DatumGetSiteCode(cmblock_slot_value(p->local, "origin_site")),
+	bool both = changed_since(difference, p->origin_here,
 							  DatumGetTimestampTz(cmblock_slot_value(p->local, "changed_at")),
 							  DatumGetTimestampTz(cmblock_slot_value(p->sent, "changed_at")));
 	bool keeps_block = p->blocked_here && !p->blocked_there && cmblock_can_be_blocked(table, p->sent) &&
@@ -278,11 +288,14 @@ take_others(Pair *p, BatchTable table, TakeBack *arg)
 {
 	const Neighbour *neighbour = &arg->difference->neighbour;
 	SiteCode here = neighbour->here.code;
-	bool both;
+	bool both = changed_since(arg->difference, p->origin_here,
+							  DatumGetTimestampTz(cmblock_slot_value(p->local, "changed_at")),
+							  DatumGetTimestampTz(cmblock_slot_value(p->sent, "changed_at")));
+	bool given_away = both && neighbour->is_parent && p->assigned_there != here;
 
-	if (p->version_there < p->version_here)
+	if (p->version_there < p->version_here && !given_away)
 		return false;
-	if (p->version_there == p->version_here &&
+	if (p->version_there == p->version_here && !given_away &&
 		!(neighbour->is_parent && (p->origin_there == here || p->origin_here != here)))
 		return false;
 	if (!neighbour->is_parent && p->assigned_here != neighbour->code)
@@ -291,9 +304,6 @@ take_others(Pair *p, BatchTable table, TakeBack *arg)
 	/* Who wrote it is the child's word, too: not to be passed on in another site's name. */
 	if (!neighbour->is_parent)
 		cmblock_slot_put(p->sent, "origin_site", SiteCodeGetDatum(here));
-	both = changed_since(arg->difference, DatumGetSiteCode(cmblock_slot_value(p->local, "origin_site")),
-						 DatumGetTimestampTz(cmblock_slot_value(p->local, "changed_at")),
-						 DatumGetTimestampTz(cmblock_slot_value(p->sent, "changed_at")));
 	if (p->assigned_here == here && cmblock_versions_seized(p->version_here, p->version_there) &&
 		(both || !arg->difference->lost) && cmblock_keep_unsent_block(neighbour, table, p->sent, p->local))
 		note(arg, table, p->sent, ACTION_CONFLICT,
