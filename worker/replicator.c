@@ -288,6 +288,24 @@ waits_for_parent(const Link *link)
 }
 
 /*
+ * The neighbour has no record of this site: the link is new, or was made anew there. Then nothing tells whether it has rows that this
+ * site has lost. So the parent is compared with once it has everything, and any neighbour at once when this site knows that it was set back.
+ */
+static CursorVerdict
+judge_stranger(Link *link, TimestampTz *lost_since)
+{
+	const SiteIdentity *site = cmblock_this_site();
+
+	if (site && site->is_restored)
+	{
+		*lost_since = GetCurrentTimestamp();
+		return CURSOR_LOST;
+	}
+	link->compare_wanted |= link->feed.upward;
+	return CURSOR_GOOD;
+}
+
+/*
  * What the neighbour has by its own record. If it has more than this database ever sent in its present life, the two are compared
  * before anything else goes over the link. Inside a transaction.
  */
@@ -299,6 +317,8 @@ judge_cursor(Link *link)
 
 	if (link->peer.cursor)
 		verdict = cmblock_judge_cursor(link->peer.cursor_run, link->peer.cursor_position, &lost_since);
+	else
+		verdict = judge_stranger(link, &lost_since);
 	cmblock_feed_position(&link->feed, verdict == CURSOR_GOOD ? link->peer.cursor : NULL);
 	link->verified = verdict == CURSOR_GOOD;
 	if (verdict == CURSOR_GOOD)
