@@ -12,6 +12,8 @@
  */
 #include "postgres.h"
 
+#include <limits.h>
+
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -178,9 +180,12 @@ places_of(BatchTable table)
 	int count;
 
 	(void) cmblock_batch_columns(table, &count);
-	return (Places){place_of(table, "version"),       place_of(table, "origin_site"),
-					place_of(table, "assigned_site"), place_of(table, "changed_at"),
-					place_of(table, "blocked"),       count};
+	return (Places){place_of(table, "version"),
+					place_of(table, "origin_site"),
+					place_of(table, "assigned_site"),
+					place_of(table, "changed_at"),
+					place_of(table, "blocked"),
+					count};
 }
 
 static void
@@ -250,11 +255,12 @@ cmblock_sum_digests(const RowDigests *digests)
 	return sum;
 }
 
-void
-cmblock_read_rows_by_key(BatchWriter *writer, BatchTable which, const char *keys, int count)
+int
+cmblock_read_rows_by_key(BatchWriter *writer, BatchTable which, const char *keys, int count, int max_octets)
 {
 	CompareTable *table = &tables[which];
 	BatchCodec codec;
+	int done;
 
 	if (!table->by_key.sql)
 	{
@@ -264,9 +270,9 @@ cmblock_read_rows_by_key(BatchWriter *writer, BatchTable which, const char *keys
 		table->by_key.sql = psprintf("%s %s = $1", select_columns(which), table->key);
 		MemoryContextSwitchTo(old);
 	}
-	for (int i = 0; i < count; i++)
+	for (done = 0; done < count && writer->data.len < max_octets; done++)
 	{
-		Datum key = key_datum(which, (const unsigned char *) keys + i * table->key_length);
+		Datum key = key_datum(which, (const unsigned char *) keys + done * table->key_length);
 		Datum row[BATCH_MAX_COLUMNS + 1];
 		bool nulls[BATCH_MAX_COLUMNS + 1];
 
@@ -278,6 +284,7 @@ cmblock_read_rows_by_key(BatchWriter *writer, BatchTable which, const char *keys
 		cmblock_batch_add(writer, &codec, row, nulls);
 		SPI_freetuptable(SPI_tuptable);
 	}
+	return done;
 }
 
 /* ---------- digests as octets ---------- */
@@ -437,7 +444,8 @@ cmblock_fetch_rows(PG_FUNCTION_ARGS)
 	if (length % tables[table].key_length != 0 || length / tables[table].key_length > ANSWER_ROWS)
 		ereport(ERROR, errcode(ERRCODE_PROTOCOL_VIOLATION), errmsg("malformed list of keys"));
 	cmblock_batch_begin(&writer);
-	cmblock_read_rows_by_key(&writer, table, VARDATA_ANY(keys), length / tables[table].key_length);
+	(void) cmblock_read_rows_by_key(&writer, table, VARDATA_ANY(keys), length / tables[table].key_length,
+									INT_MAX);
 	cmblock_batch_finish(&writer);
 	MemoryContextSwitchTo(result_context);
 	result = PointerGetDatum(cmblock_make_bytea(writer.data.data, writer.data.len));

@@ -57,8 +57,12 @@ extern uint64 cmblock_sum_digests(const RowDigests *digests);
 extern void cmblock_write_digests(StringInfo to, const RowDigests *digests);
 extern void cmblock_parse_digests(RowDigests *digests, BatchTable table, const char *octets, int length);
 
-/* Writes the rows with these keys (one behind the other) into a batch. Inside SPI. */
-extern void cmblock_read_rows_by_key(BatchWriter *writer, BatchTable table, const char *keys, int count);
+/*
+ * Writes the rows with these keys (one behind the other) into a batch, until it has so many octets. Returns how many of the keys it
+ * came to. Inside SPI.
+ */
+extern int cmblock_read_rows_by_key(BatchWriter *writer, BatchTable table, const char *keys, int count,
+									int max_octets);
 
 /* ---------- differences ---------- */
 

@@ -171,5 +171,23 @@ for my $n (1 .. 8)
 }
 is(received('batches_received') - $batches, 1, 'on a good line they become large again');
 
+# ---------- a comparison on a slow line ----------
+# Neither the answer about a range nor the rows that repair it cross within the time of one step.
+sql($p01, "SELECT cmblock.register_client(gen_random_uuid()::cmblock.smsid, 'large', hardware_id => repeat('h', 250)) FROM generate_series(1, 500)");
+wait_until($p01, status('failures, lag_rows'), 'S01 has everything', '0 0');
+sql($s01, 'ALTER TABLE cmblock.client DISABLE TRIGGER USER; UPDATE cmblock.client SET approval = 0; '
+	  . 'ALTER TABLE cmblock.client ENABLE ALWAYS TRIGGER guard, ENABLE ALWAYS TRIGGER guard_truncate, ENABLE ALWAYS TRIGGER history');
+misbehave($proxy, 'slow');
+my ($result, $attempts) = ('', 0);
+while ($result eq '' && $attempts++ < 10)
+{
+	$p01->psql('postgres', "SELECT equal, unrepaired FROM cmblock.compare_site('S01')", stdout => \$result, stderr => \my $error);
+	note("attempt $attempts: $result $error");
+}
+is($result, 'f|0', 'a comparison on a slow line comes to an end');
+misbehave($proxy, 'forward');
+wait_for_equality(\%site, 'and has repaired what differed');
+sql_is($p01, "SELECT equal FROM cmblock.compare_site('S01')", 't', 'all of it');
+
 stop_proxies();
 done_testing();

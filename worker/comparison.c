@@ -25,6 +25,7 @@
 #include "compare.h"
 #include "comparison.h"
 #include "durable.h"
+#include "round.h"
 #include "statement.h"
 #include "worker.h"
 
@@ -295,13 +296,10 @@ ask_range(Link *link, Comparison *c, const PeerIdentity *who, TimestampTz now)
 
 /* The next keys of a list, at most REPAIR_ROWS. */
 static const char *
-next_keys(Keys *keys, BatchTable table, int *count)
+next_keys(const Keys *keys, BatchTable table, int *count)
 {
-	const char *from = keys->octets.data + keys->done * cmblock_compare_key_length(table);
-
 	*count = Min(keys->count - keys->done, REPAIR_ROWS);
-	keys->done += *count;
-	return from;
+	return keys->octets.data + keys->done * cmblock_compare_key_length(table);
 }
 
 static bool
@@ -312,12 +310,13 @@ ask_rows(Link *link, Comparison *c, const PeerIdentity *who, TimestampTz now)
 	PeerValue values[2] = {{cmblock_compare_table_name(c->table)},
 						   {keys, count * cmblock_compare_key_length(c->table), true}};
 
+	c->fetch.done += count;
 	c->awaiting = AWAIT_ROWS;
 	return cmblock_peer_compare(&link->peer, who, PEER_FETCH_ROWS, values, 2, now) != PEER_FAILED;
 }
 
 static bool
-send_rows(Link *link, Comparison *c, const PeerIdentity *who, TimestampTz now)
+send_rows(Link *link, const Here *here, Comparison *c, const PeerIdentity *who, TimestampTz now)
 {
 	int count;
 	const char *keys = next_keys(&c->send, c->table, &count);
@@ -329,13 +328,15 @@ send_rows(Link *link, Comparison *c, const PeerIdentity *who, TimestampTz now)
 	MemoryContextSwitchTo(old);
 	if (cmblock_begin_work() != GROUND_READY)
 		return false;
-	cmblock_read_rows_by_key(&writer, c->table, keys, count);
+	c->send.done +=
+		cmblock_read_rows_by_key(&writer, c->table, keys, count, cmblock_round_octets(link, here));
 	cmblock_end_work();
 	cmblock_make_durable();
 	cmblock_batch_finish(&writer);
 	c->sent += writer.rows;
 	c->awaiting = AWAIT_REPAIR;
 	cmblock_link_progressed(link, writer.rows, writer.data.len);
+	cmblock_round_note_batch(link, NULL, writer.data.len, now);
 	return cmblock_peer_send(&link->peer, who, writer.data.data, writer.data.len, NULL, 0, true, NULL, now) !=
 		   PEER_FAILED;
 }
@@ -464,7 +465,7 @@ cmblock_comparison_step(Link *link, const Here *here, const PeerIdentity *who, T
 	if (c->fetch.done < c->fetch.count)
 		ok = ask_rows(link, c, who, now);
 	else if (c->send.done < c->send.count)
-		ok = send_rows(link, c, who, now);
+		ok = send_rows(link, here, c, who, now);
 	else
 	{
 		if (c->in_range)

@@ -523,7 +523,9 @@ cmblock_peer_advance(Peer *peer, const PeerIdentity *who, uint32 ready, Timestam
 		if (!expects_reply(peer))
 			(void) PQisBusy(peer->conn);
 	}
-	if (ready & WL_SOCKET_WRITEABLE && peer->deadline != DT_NOEND)
+	/* Something moved, as far as can be seen from here: it is no silence, however slow the line is. */
+	if (peer->phase == PEER_READY && peer->deadline != DT_NOEND &&
+		ready & (WL_SOCKET_WRITEABLE | WL_SOCKET_READABLE))
 		peer->deadline = after(now, cmblock_peer_timeout);
 	if (ready)
 	{

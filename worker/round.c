@@ -100,22 +100,34 @@ cmblock_round_has_room(const Link *link)
 	return !link->held && !link->awaiting_last && link->peer.in_flight < LINK_WINDOW;
 }
 
+void
+cmblock_round_note_batch(Link *link, char *place, int octets, TimestampTz now)
+{
+	int at = link->batches_away++;
+
+	if (at == 0)
+		link->waiting_since = now;
+	link->away[at].place = place;
+	link->away[at].octets = octets;
+}
+
+int
+cmblock_round_octets(const Link *link, const Here *here)
+{
+	return Min(link->batch_octets, Max(ALL_BATCHES_OCTETS / here->links, BATCH_FAIR_OCTETS));
+}
+
 /* `place`: where the round is behind this batch; NULL for the last one. */
 static RoundStep
 send_batch(Link *link, const Here *here, const StringInfo data, int rows, const char *cursor, char *place,
 		   TimestampTz now)
 {
 	PeerIdentity who = cmblock_link_identity(link, here);
-	int at = link->batches_away;
 
-	if (at == 0)
-		link->waiting_since = now;
 	if (cmblock_peer_send(&link->peer, &who, data->data, data->len, cursor, link->feed.position, false,
 						  cursor ? NULL : link->reached, now) == PEER_FAILED)
 		return ROUND_FAILED;
-	link->away[at].place = place;
-	link->away[at].octets = data->len;
-	link->batches_away++;
+	cmblock_round_note_batch(link, place, data->len, now);
 	cmblock_link_progressed(link, rows, data->len);
 	link->round_rows += rows;
 	return ROUND_OK;
@@ -233,7 +245,7 @@ cmblock_round_send_cursor(Link *link, const Here *here, TimestampTz now)
 static bool
 read_chunk(Link *link, const Here *here, BatchWriter *writer)
 {
-	int octets = Min(link->batch_octets, Max(ALL_BATCHES_OCTETS / here->links, BATCH_FAIR_OCTETS));
+	int octets = cmblock_round_octets(link, here);
 	int rows = cmblock_batch_rows;
 
 	if (!link->in_round)

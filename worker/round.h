@@ -32,6 +32,15 @@ extern RoundStep cmblock_round_next(Link *link, const Here *here, TimestampTz no
 /* Is there room for a batch on its way? */
 extern bool cmblock_round_has_room(const Link *link);
 
+/* How large the next batch may be. */
+extern int cmblock_round_octets(const Link *link, const Here *here);
+
+/*
+ * A batch of that size is sent: how long it takes decides how large those after it are. `place`: where the round is behind it,
+ * allocated in the link's context; NULL at its end, and for what belongs to no round.
+ */
+extern void cmblock_round_note_batch(Link *link, char *place, int octets, TimestampTz now);
+
 /* Sends the batch that was kept back. Only when nothing is on its way. */
 extern RoundStep cmblock_round_send_held(Link *link, const Here *here, TimestampTz now);
 
