@@ -60,4 +60,11 @@
 #define cmblock_wait_event(name) PG_WAIT_EXTENSION
 #endif
 
+/* replication/walsender_private.h: minor versions of 2025 made flags of it, in each branch. */
+#ifdef SYNC_STANDBY_DEFINED
+#define cmblock_sync_standbys_defined() ((WalSndCtl->sync_standbys_status & SYNC_STANDBY_DEFINED) != 0)
+#else
+#define cmblock_sync_standbys_defined() (WalSndCtl->sync_standbys_defined)
+#endif
+
 #endif

@@ -24,6 +24,12 @@ wait_for_block($s01, $pc[0], 1, 'the block is in force at once');
 sql_fails($p01, "SELECT cmblock.wait_for_enforcement('$pc[0]', '1 s')", '55000', qr/not known to be in force at S01/,
 	'but S01 does not vouch for it before its standby has it');
 sql_is($p01, $lag, '1', 'nor has P01 noted it as acknowledged');
+my $open = "SELECT cursor IS NOT NULL FROM cmblock.open_link(1, '${\ hierarchy_uuid }', 'P01', 'S01', 'c.1.1/1-x')";
+sql_fails($s01, "SET statement_timeout = '300ms'; SET SESSION AUTHORIZATION p01_link; $open", '57014', qr/a synchronous standby has not received/,
+	'nor does S01 name the cursor when it is interrupted');
+sql_fails($s01, "SET statement_timeout = '300ms'; SET SESSION AUTHORIZATION p01_link; SELECT cmblock.ask_enforcement(1, '${\ hierarchy_uuid }', 'P01', 'S01', 'c.1.1/1-x', 1, '$pc[0]')",
+	'57014', qr/a synchronous standby has not received/, 'or say that it has the block');
+sql_is($s01, "SET synchronous_commit = local; SET SESSION AUTHORIZATION p01_link; $open", 't', 'unless it is not to wait for a standby');
 sql($s01, 'ALTER SYSTEM RESET synchronous_standby_names');
 $s01->reload;
 sql_is($p01, "SELECT cmblock.wait_for_enforcement('$pc[0]', '30 s') IS NOT NULL", 't', 'without a standby to wait for it does');
