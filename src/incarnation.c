@@ -30,6 +30,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "storage/shmem.h"
+#include "tcop/utility.h"
 #include "utils/builtins.h"
 #include "utils/pg_lsn.h"
 #include "utils/timestamp.h"
@@ -81,6 +82,7 @@ cmblock_incarnation(void)
 {
 	static char text[INCARNATION_OCTETS];
 
+	Assert(!RecoveryInProgress());
 	if (text[0] == '\0')
 		snprintf(text, sizeof(text), UINT64_FORMAT ".%u.%u", GetSystemIdentifier(), GetWALInsertionTimeLine(),
 				 MyDatabaseId);
@@ -314,6 +316,9 @@ cmblock_require_not_restored(void)
 {
 	const SiteIdentity *here = cmblock_require_site();
 
+	/* A standby has no timeline of its own, and refuses every change as it is. */
+	if (RecoveryInProgress())
+		return;
 	if (here->is_restored)
 		refuse(here);
 	if (strcmp(here->incarnation, cmblock_incarnation()) == 0)
