@@ -159,6 +159,7 @@ typedef struct Places
 	int assigned;
 	int changed_at;
 	int blocked;
+	int revoked_at;
 	int change_xid;
 } Places;
 
@@ -185,6 +186,7 @@ places_of(BatchTable table)
 					place_of(table, "assigned_site"),
 					place_of(table, "changed_at"),
 					place_of(table, "blocked"),
+					place_of(table, "revoked_at"),
 					count};
 }
 
@@ -204,7 +206,8 @@ read_digest(RowDigest *row, BatchTable table, const Places *places, BatchCodec *
 	row->origin = DatumGetSiteCode(values[places->origin]);
 	row->assigned = places->assigned < 0 ? NO_SITE : DatumGetSiteCode(values[places->assigned]);
 	row->changed_at = DatumGetTimestampTz(values[places->changed_at]);
-	row->blocked = places->blocked >= 0 && DatumGetBool(values[places->blocked]);
+	row->blocked = (places->blocked >= 0 && DatumGetBool(values[places->blocked])) ||
+				   (places->revoked_at >= 0 && !nulls[places->revoked_at]);
 	row->change_xid = U64FromFullTransactionId(DatumGetFullTransactionId(values[places->change_xid]));
 }
 

@@ -32,7 +32,7 @@ typedef struct RowDigest
 	SiteCode origin;
 	SiteCode assigned; /* NO_SITE for a site */
 	TimestampTz changed_at;
-	bool blocked;
+	bool blocked;      /* or revoked by this hierarchy */
 	uint64 change_xid; /* of a row that was read here: it does not travel */
 } RowDigest;
 

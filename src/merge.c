@@ -16,13 +16,25 @@
 #include "merge.h"
 #include "scan.h"
 
-static const char *const block_columns[] = {"blocked", "block_reason", "block_ticket", "block_changed_by",
-											"block_changed_at"};
+/* What keeps a client or certificate out. The last one is a certificate's alone: it is a block that is never lifted. */
+static const char *const block_columns[] = {"blocked",          "block_reason",     "block_ticket",
+											"block_changed_by", "block_changed_at", "revoked_at"};
 
 static int
 column_of(TupleTableSlot *slot, const char *name)
 {
 	return cmblock_column_number(slot->tts_tupleDescriptor, name);
+}
+
+static bool
+has_column(TupleTableSlot *slot, const char *name)
+{
+	TupleDesc desc = slot->tts_tupleDescriptor;
+
+	for (int i = 0; i < desc->natts; i++)
+		if (strcmp(NameStr(TupleDescAttr(desc, i)->attname), name) == 0)
+			return true;
+	return false;
 }
 
 Datum
@@ -57,13 +69,26 @@ is_block_column(const char *name)
 	return false;
 }
 
+bool
+cmblock_is_shut_out(TupleTableSlot *slot)
+{
+	bool isnull = true;
+
+	if (has_column(slot, "revoked_at"))
+		(void) cmblock_slot_get(slot, "revoked_at", &isnull);
+	return !isnull || DatumGetBool(cmblock_slot_value(slot, "blocked"));
+}
+
 void
 cmblock_copy_block(TupleTableSlot *to, TupleTableSlot *from)
 {
 	for (int i = 0; i < lengthof(block_columns); i++)
 	{
-		int column = column_of(to, block_columns[i]);
+		int column;
 
+		if (!has_column(to, block_columns[i]))
+			continue;
+		column = column_of(to, block_columns[i]);
 		to->tts_values[column - 1] = slot_getattr(from, column, &to->tts_isnull[column - 1]);
 	}
 }

@@ -17,7 +17,10 @@ extern Datum cmblock_slot_value(TupleTableSlot *slot, const char *name);
 /* Changes a column of a virtual slot in place. */
 extern void cmblock_slot_put(TupleTableSlot *slot, const char *name, Datum datum);
 
-/* The block of one row, with who, when and why, becomes that of the other. */
+/* Is it blocked, or, a certificate, revoked by this hierarchy? */
+extern bool cmblock_is_shut_out(TupleTableSlot *slot);
+
+/* The block of one row, with who, when and why, and the revocation of a certificate become that of the other. */
 extern void cmblock_copy_block(TupleTableSlot *to, TupleTableSlot *from);
 
 /* Makes `sent` what `local` is, but for its block if `keep_block`: written by this site now, as that version. */

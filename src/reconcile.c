@@ -18,6 +18,8 @@
  * A child that has a newer row which was its own by what this site knows, and says that it is another's now: this site was set back to before
  * the hand-over. It is taken on the word of the one that has lost by it; else the new owner's rows would be refused for ever.
  *
+ * "Blocked" here is also a certificate that this hierarchy revoked, because the mobile device that it was of was deleted.
+ *
  * A block never goes away by the word of a child: a secondary site has authority over nothing. So a child that lies to a site that was set
  * back can add blocks, which are on record, and nothing else.
  *
@@ -219,8 +221,8 @@ pair_of(TupleTableSlot *sent, TupleTableSlot *local)
 				  .local = local,
 				  .version_there = DatumGetInt64(cmblock_slot_value(sent, "version")),
 				  .version_here = DatumGetInt64(cmblock_slot_value(local, "version")),
-				  .blocked_there = DatumGetBool(cmblock_slot_value(sent, "blocked")),
-				  .blocked_here = DatumGetBool(cmblock_slot_value(local, "blocked")),
+				  .blocked_there = cmblock_is_shut_out(sent),
+				  .blocked_here = cmblock_is_shut_out(local),
 				  .origin_there = DatumGetSiteCode(cmblock_slot_value(sent, "origin_site")),
 				  .origin_here = DatumGetSiteCode(cmblock_slot_value(local, "origin_site")),
 				  .assigned_there = DatumGetSiteCode(cmblock_slot_value(sent, "assigned_site")),

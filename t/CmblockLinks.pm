@@ -113,7 +113,7 @@ sub start_again
 }
 
 # What is replicated, as text; a site that is down has nothing. Columns that do not travel are left out.
-my $rows = join ' UNION ALL ', map { "SELECT (to_jsonb(r) - '{change_xid,revoked_at,block_received_at}'::text[])::text AS t FROM cmblock.$_ r WHERE version > 0" }
+my $rows = join ' UNION ALL ', map { "SELECT (to_jsonb(r) - '{change_xid,block_received_at}'::text[])::text AS t FROM cmblock.$_ r WHERE version > 0" }
   qw(site client certificate);
 
 # The sites whose rows are not those of most of the others; empty when all are equal.
