@@ -60,6 +60,13 @@
 #define cmblock_wait_event(name) PG_WAIT_EXTENSION
 #endif
 
+/* catalog/pg_database.h: minor versions of 2023 brought a mark for a database whose DROP was interrupted. */
+#ifdef DATCONNLIMIT_INVALID_DB
+#define cmblock_database_is_invalid(form) ((form)->datconnlimit == DATCONNLIMIT_INVALID_DB)
+#else
+#define cmblock_database_is_invalid(form) false
+#endif
+
 /* replication/walsender_private.h: minor versions of 2025 made flags of it, in each branch. */
 #ifdef SYNC_STANDBY_DEFINED
 #define cmblock_sync_standbys_defined() ((WalSndCtl->sync_standbys_status & SYNC_STANDBY_DEFINED) != 0)

@@ -128,6 +128,21 @@ sql($p01, "CREATE DATABASE copy TEMPLATE empty");
 sql($p01, "DROP DATABASE copy");
 cmp_ok(time - $started, '<', 20, 'another database is created and dropped while the replicator is busy');
 
+# A database whose DROP was interrupted takes no connections: nobody tries again and again.
+SKIP:
+{
+	my $invalid = qr/cannot connect to invalid database/;
+
+	sql($p01, "UPDATE pg_database SET datconnlimit = -2 WHERE datname = 'empty'");
+	skip 'this server has no mark for it', 2 if $p01->psql('empty', 'SELECT 1', stderr => \my $error) == 0;
+	my $told = () = slurp_file($p01->logfile) =~ /$invalid/g;
+	$p01->restart;
+	make_busy(10);
+	wait_for_all('the replicator of the other one is there');
+	is(() = slurp_file($p01->logfile) =~ /$invalid/g, $told, 'and no worker was started for it');
+}
+sql($p01, 'DROP DATABASE empty');
+
 # A second site in the same cluster, so that it can be dropped from the first.
 sql($p01, 'CREATE DATABASE second');
 $p01->safe_psql('second', "CREATE EXTENSION cmblock");

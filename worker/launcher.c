@@ -34,6 +34,7 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "compat.h"
 #include "slots.h"
 #include "worker.h"
 
@@ -59,6 +60,13 @@ static List *started = NIL;
 
 /* ---------- databases ---------- */
 
+/* One whose DROP was interrupted takes no connections either. */
+static bool
+takes_connections(Form_pg_database database)
+{
+	return database->datallowconn && !cmblock_database_is_invalid(database);
+}
+
 static void
 request_all_databases(void)
 {
@@ -74,7 +82,7 @@ request_all_databases(void)
 	{
 		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
 
-		if (database->datallowconn && !database->datistemplate)
+		if (takes_connections(database) && !database->datistemplate)
 			for (WorkerKind kind = 0; kind < WORKER_KINDS; kind++)
 				cmblock_slots_request(database->oid, kind);
 	}
@@ -93,7 +101,7 @@ can_connect(Oid database)
 	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(database));
 	if (HeapTupleIsValid(tuple))
 	{
-		can = ((Form_pg_database) GETSTRUCT(tuple))->datallowconn;
+		can = takes_connections((Form_pg_database) GETSTRUCT(tuple));
 		ReleaseSysCache(tuple);
 	}
 	CommitTransactionCommand();
