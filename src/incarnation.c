@@ -30,7 +30,6 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "storage/shmem.h"
-#include "tcop/utility.h"
 #include "utils/builtins.h"
 #include "utils/pg_lsn.h"
 #include "utils/timestamp.h"
