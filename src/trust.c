@@ -264,15 +264,16 @@ find_issuers(const TrustList *list, X509 *certificate, bool *named)
 	return issuers;
 }
 
-/* Can this OpenSSL check such a signature, so that a failure says something of the signature? */
+/* Can OpenSSL check such a signature of the key, and may it by its configuration? Else a failure says nothing. */
 static bool
-is_verifiable(X509 *certificate)
+can_verify(X509 *certificate, EVP_PKEY *key)
 {
+	EVP_MD_CTX *context = EVP_MD_CTX_new();
 	int digest;
-	bool yes = X509_get_signature_info(certificate, &digest, NULL, NULL, NULL) == 1 &&
-			   (digest == NID_undef || EVP_get_digestbynid(digest) != NULL);
+	bool yes = context && X509_get_signature_info(certificate, &digest, NULL, NULL, NULL) == 1 &&
+			   EVP_DigestVerifyInit(context, NULL, EVP_get_digestbynid(digest), NULL, key) == 1;
 
-	ERR_clear_error();
+	EVP_MD_CTX_free(context);
 	return yes;
 }
 
@@ -283,17 +284,21 @@ is_verifiable(X509 *certificate)
 static const Authority *
 find_false_issuer(const TrustList *list, X509 *certificate)
 {
-	const ASN1_OCTET_STRING *key_id = X509_get0_authority_key_id(certificate);
+	const Authority *found = NULL;
 
-	for (int i = 0; key_id && i < list->count; i++)
+	if (X509_get0_authority_key_id(certificate) == NULL)
+		return NULL;
+	for (int i = 0; i < list->count && !found; i++)
 	{
 		const Authority *a = &list->authority[i];
+		EVP_PKEY *key = X509_get0_pubkey(a->x509);
 
-		if (!a->crl_signer && X509_get0_subject_key_id(a->x509) &&
-			X509_check_issued(a->x509, certificate) == X509_V_OK && is_verifiable(certificate))
-			return a;
+		if (!a->crl_signer && key && X509_get0_subject_key_id(a->x509) &&
+			X509_check_issued(a->x509, certificate) == X509_V_OK && can_verify(certificate, key))
+			found = a;
 	}
-	return NULL;
+	ERR_clear_error();
+	return found;
 }
 
 const Authority *

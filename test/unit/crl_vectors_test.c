@@ -96,13 +96,17 @@ agrees_with_openssl(Bytes der)
 	size_t size = cmblock_crl_index_size(&crl);
 	void *buffer = malloc(size);
 	CrlIndex index;
+	CrlWalk walk;
+	CrlEntry walked;
 	int count = list == NULL ? 0 : sk_X509_REVOKED_num(list);
 	bool agrees = theirs != NULL && cmblock_crl_index_build(&crl, key, sha256, buffer, size) &&
 				  cmblock_crl_index_open(buffer, size, &index) && (int) crl.entry_count == count &&
 				  crl.this_update == seconds_of(X509_CRL_get0_lastUpdate(theirs));
 	int i;
 
-	for (i = 0; agrees && i < count; i++)
+	/* OpenSSL keeps them in their order, and the walk tells under which issuer they stand. */
+	cmblock_crl_walk(&crl, &walk);
+	for (i = 0; agrees && i < count && cmblock_crl_next(&walk, &walked); i++)
 	{
 		X509_REVOKED *revoked = sk_X509_REVOKED_value(list, i);
 		uint8_t room[64];
@@ -112,10 +116,11 @@ agrees_with_openssl(Bytes der)
 		CrlEntry entry;
 
 		ASN1_ENUMERATED_free(reason);
-		agrees = cmblock_crl_index_find(&index, serial.data, serial.size, 0, &entry) &&
+		agrees = cmblock_crl_index_find(&index, serial.data, serial.size, walked.issuer, &entry) &&
 				 entry.reason == code &&
 				 entry.revocation_date == seconds_of(X509_REVOKED_get0_revocationDate(revoked));
 	}
+	agrees &= i == count;
 	if (theirs != NULL && crl.next_update != 0)
 		agrees &= crl.next_update == seconds_of(X509_CRL_get0_nextUpdate(theirs));
 	free(buffer);
