@@ -48,6 +48,13 @@ SELECT pg_describe_object(d.classid, d.objid, d.objsubid) AS elsewhere
 	  AND coalesce(o.schema, 'cmblock') <> 'cmblock' AND o.type <> 'operator'
 	ORDER BY 1;
 
+-- ---------- no index changes its order with the operating system, but that of names, which are only a likeness ----------
+SELECT i.indexrelid::regclass AS index_with_a_collation
+	FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+	WHERE c.relnamespace = 'cmblock'::regnamespace AND c.relname <> 'client_name'
+	  AND EXISTS (SELECT FROM unnest(i.indcollation) o (used) WHERE o.used NOT IN (0, '"C"'::regcollation))
+	ORDER BY 1;
+
 -- ---------- settings: what is a time or an amount of memory has its unit, and all have a description ----------
 SELECT name AS setting_without_unit FROM pg_settings
 	WHERE name LIKE 'cmblock.%' AND unit IS NULL AND name ~ '(timeout|interval|_max|_age|_size)$';

@@ -503,6 +503,9 @@ COMMENT ON CAST (cmblock.smsid AS uuid) IS 'the same 16 octets';
 --   change_xid   the transaction that wrote it here: what replication asks for
 --   changed_by, changed_at   who (the login role) and when, at the origin site
 -- The guard stamps them; a caller never does.
+--
+-- A text that decisions look for has collation "C": the order of others changes with the operating system's libraries, and an
+-- index that is in the old order hides rows without a word.
 -- ---------------------------------------------------------------------------------------------
 
 CREATE TABLE cmblock.this_site (
@@ -561,7 +564,7 @@ CREATE TABLE cmblock.client (
 	name             text NOT NULL CHECK (length(name) BETWEEN 1 AND 255),
 	kind             cmblock.client_kind NOT NULL,
 	assigned_site    cmblock.site_code NOT NULL,
-	hardware_id      text CHECK (length(hardware_id) BETWEEN 1 AND 255),
+	hardware_id      text COLLATE "C" CHECK (length(hardware_id) BETWEEN 1 AND 255),
 	approval         smallint NOT NULL CHECK (approval BETWEEN 0 AND 2),
 	isv_proxied      boolean NOT NULL,
 	registered_at    timestamptz NOT NULL,
@@ -1245,7 +1248,7 @@ COMMENT ON TYPE cmblock.crl_fetch_outcome IS 'what came of a fetch: a new CRL, t
 CREATE TABLE cmblock.crl_source (
 	id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 	authority     cmblock.thumbprint NOT NULL,
-	url           text NOT NULL CHECK (octet_length(url) BETWEEN 1 AND 2048),
+	url           text COLLATE "C" NOT NULL CHECK (octet_length(url) BETWEEN 1 AND 2048),
 	delta         boolean NOT NULL,
 	origin        cmblock.crl_origin NOT NULL,
 	enabled       boolean NOT NULL DEFAULT true,
