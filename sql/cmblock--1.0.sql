@@ -1392,7 +1392,7 @@ CREATE VIEW cmblock.crl_status AS
 	               WHEN j.next_update < now() THEN 'The CRL that is held has expired: no certificate can be shown to be good. Mend the server, or fetch the CRL by hand and call import_crl.'
 	               ELSE 'The CRL that is held is good until next_update. Mend the server before then, or fetch the CRL by hand and call import_crl.' END
 	       END || CASE WHEN j.url IS NOT NULL AND j.enabled AND NOT j.unsupported AND cmblock.refresher_state() <> 'running'
-	                   THEN ' The refresher is ' || cmblock.refresher_state() || ': nothing is fetched.' ELSE '' END), '') AS advice
+	                   THEN format(' Nothing is fetched: the refresher does not run (%s).', cmblock.refresher_state()) ELSE '' END), '') AS advice
 	FROM judged j
 	JOIN cmblock.certificate_authority a ON a.sha256 = j.authority
 	ORDER BY a.subject, j.delta, j.id;
@@ -2098,8 +2098,9 @@ CREATE FUNCTION cmblock.attention_items(OUT severity text, OUT topic text, OUT s
 		WHERE c.state IN ('stale', 'missing', 'held_back', 'rejected', 'failing')
 		   OR c.state IN ('ok', 'due') AND c.next_update - now() < (c.next_update - c.this_update) / 10
 		UNION ALL
-		SELECT 'warning', 'crl', NULL, format('The refresher is %s: no revocation list is fetched.', cmblock.refresher_state()),
-		       'The server log says why. It often helps to raise max_worker_processes.'
+		SELECT 'warning', 'crl', NULL, format('No revocation list is fetched: the refresher does not run (%s).', cmblock.refresher_state()),
+		       CASE cmblock.refresher_state() WHEN 'not preloaded' THEN 'Add shared_preload_libraries = ''cmblock'' to postgresql.conf and restart the server.'
+		           ELSE 'The server log says why. It often helps to raise max_worker_processes.' END
 		WHERE cmblock.refresher_state() <> 'running' AND NOT pg_is_in_recovery()
 		  AND EXISTS (SELECT FROM cmblock.crl_source s WHERE s.enabled AND s.url ~* '^(https?|file)://')
 		UNION ALL

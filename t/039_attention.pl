@@ -194,5 +194,8 @@ sql_like($p01, 'SELECT cmblock.report()', qr/Site P01/, 'and there is a report')
 sql($p01, "SELECT cmblock.add_site('S09', 'secondary', 'P01'); CREATE SERVER s09 FOREIGN DATA WRAPPER cmblock_fdw OPTIONS (host 'x'); SELECT cmblock.link_site('S09', 's09')");
 sql($p01, 'UPDATE cmblock.replication_link SET acknowledged = pg_current_snapshot()');
 sql_is($p01, "SELECT bool_and(problem = 'Nothing can be sent.' AND advice LIKE 'Add shared_preload%') FROM cmblock.attention WHERE topic = 'link'", 't', 'nothing is sent, which it says');
+sql($p01, "SELECT cmblock.add_crl_distribution_point(cmblock.add_certificate_authority(${\ bytea($root) }, 'off'), 'http://127.0.0.1:1/ca.crl')");
+sql_is($p01, "SELECT problem, advice LIKE 'Add shared_preload%' FROM cmblock.attention WHERE topic = 'crl'",
+	'No revocation list is fetched: the refresher does not run (not preloaded).|t', 'nor fetched');
 
 done_testing();

@@ -344,7 +344,7 @@ $standby->init_from_backup($node, 'backup', has_streaming => 1);
 $standby->start;
 $node->wait_for_catchup($standby);
 is($standby->safe_psql('postgres', "SELECT count(*) $worker"), '0', 'no refresher on a standby');
-like($standby->safe_psql('postgres', "SELECT advice FROM cmblock.crl_status WHERE url = '$hang'"), qr/The refresher is no/,
+like($standby->safe_psql('postgres', "SELECT advice FROM cmblock.crl_status WHERE url = '$hang'"), qr/Nothing is fetched: the refresher does not run \(no launcher\)/,
 	'which crl_status says there');
 $node->stop('immediate');
 $standby->promote;
