@@ -181,9 +181,8 @@ check_option(const char *name, Oid catalog)
 		if (is_valid(option, catalog))
 			appendStringInfo(&valid, "%s%s", valid.len > 0 ? ", " : "", option->keyword);
 	ereport(ERROR, errcode(ERRCODE_FDW_INVALID_OPTION_NAME), errmsg("invalid option \"%s\"", name),
-			misplaced ? errdetail("It belongs to the %s.", other == UserMappingRelationId
-																? "user mapping"
-																: "server")
+			misplaced ? errdetail("It belongs to the %s.",
+								  other == UserMappingRelationId ? "user mapping" : "server")
 					  : 0,
 			valid.len > 0 ? errhint("Valid options here are: %s.", valid.data)
 						  : errhint("There are no valid options here."));

@@ -239,7 +239,8 @@ begin(Inquiry *inquiry, const Smsid *client, const Interval *timeout)
  * neighbour that asks, which speaks for what is behind it itself.
  */
 static Statement without_link = {
-	"SELECT s.code FROM cmblock.site s CROSS JOIN cmblock.this_site t LEFT JOIN cmblock.site p ON p.code = s.parent "
+	"SELECT s.code FROM cmblock.site s CROSS JOIN cmblock.this_site t LEFT JOIN cmblock.site p ON p.code = "
+	"s.parent "
 	"CROSS JOIN LATERAL (SELECT CASE WHEN s.parent = t.code THEN s.code WHEN p.parent = t.code THEN p.code "
 	"ELSE t.parent END) first (hop) "
 	"WHERE s.retired_at IS NULL AND s.code <> t.code AND hop IS DISTINCT FROM $1 AND NOT EXISTS "
@@ -554,9 +555,9 @@ cmblock_ask_enforcement(PG_FUNCTION_ARGS)
 	answer = answer_here(PG_GETARG_SMSID_P(6), neighbour.here.code);
 	/* A secondary site has nobody to ask. Where there is no room the sites behind stay unknown. */
 	if (neighbour.here.kind != SITE_SECONDARY && cmblock_slots_available())
-		answer_where_no_link(cmblock_question_ask(0, PG_GETARG_SMSID_P(6), neighbour.code,
-												  (uint64) PG_GETARG_INT64(5)),
-							 neighbour.here.code, neighbour.code);
+		answer_where_no_link(
+			cmblock_question_ask(0, PG_GETARG_SMSID_P(6), neighbour.code, (uint64) PG_GETARG_INT64(5)),
+			neighbour.here.code, neighbour.code);
 	PG_RETURN_BYTEA_P(cmblock_answers_encode(&answer, 1));
 }
 

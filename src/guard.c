@@ -589,8 +589,9 @@ cmblock_guard_truncate(PG_FUNCTION_ARGS)
 		PG_RETURN_POINTER(NULL);
 	ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 			errmsg("table \"%s\" cannot be truncated", RelationGetRelationName(trigger->tg_relation)),
-			errdetail("Blocks, sites or their history would be gone without a trace, and the other sites would not "
-					  "learn it."));
+			errdetail(
+				"Blocks, sites or their history would be gone without a trace, and the other sites would not "
+				"learn it."));
 }
 
 /* ---------- tables of the users' own ---------- */

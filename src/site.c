@@ -252,10 +252,11 @@ warn_of_encoding(SiteCode code)
 {
 	if (GetDatabaseEncoding() == PG_UTF8)
 		return;
-	ereport(WARNING, errmsg("the encoding of this database is %s, not UTF8", GetDatabaseEncodingName()),
-			errdetail("A name or reason that cannot be converted between the encodings of two sites stops the "
-					  "link between them."),
-			errhint("Set site %s up in a database with ENCODING 'UTF8'.", cmblock_site_code_string(code)));
+	ereport(
+		WARNING, errmsg("the encoding of this database is %s, not UTF8", GetDatabaseEncodingName()),
+		errdetail("A name or reason that cannot be converted between the encodings of two sites stops the "
+				  "link between them."),
+		errhint("Set site %s up in a database with ENCODING 'UTF8'.", cmblock_site_code_string(code)));
 }
 
 Datum
