@@ -127,6 +127,9 @@ RESET cmblock.restore;
 SELECT try($$SELECT cmblock.register_certificate(cert('plain'), pc(20))$$);
 SELECT try($$SELECT cmblock.register_certificate(cert('of_middle'), type => 'boot_media')$$);
 
+-- The file of the CA in place of that of the medium.
+SELECT cmblock.register_certificate(cert('root'), type => 'boot_media') IS NOT NULL;
+
 -- A site that has none of its own.
 CREATE DATABASE regress_certificate_cen TEMPLATE template0;
 \c regress_certificate_cen

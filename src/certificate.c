@@ -179,9 +179,12 @@ read_leaf(void *arg)
 	return ((CertificateFacts *) arg)->x509;
 }
 
-/* It may be registered before its CA is in the trust list, but the administrator should know what that means. */
+/*
+ * It may be registered before its CA is in the trust list, but the administrator should know what that means. To register
+ * the file of the CA in place of the client's is easy to do, and decisions would take it for the client's.
+ */
 static void
-warn_if_refused(const CertificateFacts *facts)
+warn_of_mistakes(const CertificateFacts *facts)
 {
 	Leaf leaf = {.sha256 = facts->sha256,
 				 .serial = facts->serial,
@@ -191,6 +194,10 @@ warn_if_refused(const CertificateFacts *facts)
 	TrustChain chain;
 	TrustResult result;
 
+	if (cmblock_find_authority(facts->sha256, SHA256_OCTETS))
+		ereport(WARNING, errcode(ERRCODE_WARNING),
+				errmsg("this is the certificate of a certificate authority of the trust list"),
+				errhint("Register the one that the CA issued to the client, or to whatever it is of."));
 	if (now < facts->not_before || now > facts->not_after)
 		ereport(WARNING, errcode(ERRCODE_WARNING),
 				errmsg("decisions refuse this certificate: it is not in its validity"),
@@ -240,7 +247,7 @@ cmblock_register_certificate(PG_FUNCTION_ARGS)
 	r.facts = cmblock_certificate_argument(PG_GETARG_DATUM(0));
 	r.sha256 = cmblock_make_thumbprint(r.facts->sha256, SHA256_OCTETS);
 	store(&r);
-	warn_if_refused(r.facts);
+	warn_of_mistakes(r.facts);
 	PG_RETURN_POINTER(r.sha256);
 }
 
