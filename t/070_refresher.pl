@@ -131,9 +131,10 @@ wait_until($node, "SELECT number = 4 ${\ status_of($base_url) }", 'a CRL that sa
 sql_is($node, "SELECT next_attempt - next_publish BETWEEN '0' AND '2 minutes' ${\ status_of($base_url) }", 't',
 	'that is when the next one is fetched');
 
-# or the end of the CRL
+# or the end of the CRL, also where the CA means to publish later
 $server->put('root.crl', slurp_file(crl($root, number => 5, revoked => [$stolen],
-	this_update => time - 60, next_update => time + 940)->{der}));
+	this_update => time - 60, next_update => time + 940,
+	extensions => [ '1.3.6.1.4.1.311.21.4 = ASN1:UTCTIME:' . CmblockTest::utc(time + 100_000) ])->{der}));
 refresh();
 wait_until($node, "SELECT number = 5 ${\ status_of($base_url) }", 'a short-lived CRL');
 sql_is($node, "SELECT next_attempt < next_update - interval '1 second' ${\ status_of($base_url) }", 't', 'is replaced in time');

@@ -3,7 +3,8 @@
  *		When a source of CRLs is asked again.
  *
  * Microsoft's CAs say when they publish next, which is some time before the CRL ends; others only say when it ends. So
- * the fetch is due at next_publish, else when a tenth of the CRL's life is left. It is not put off for
+ * the fetch is due at next_publish, else when a tenth of the CRL's life is left; also where next_publish comes only after the
+ * end, when nobody could be shown to be good in between. It is not put off for
  * longer than crl_refresh_interval, because a CA publishes early when something happened.
  *
  * When the time has passed and the server still has the old one, asking goes on at a pace that slows down as the delay
@@ -24,7 +25,7 @@
 static int64
 due_in(TimestampTz now, const CrlTimes *times)
 {
-	if (times->next_publish != DT_NOEND)
+	if (times->next_publish != DT_NOEND && times->next_publish <= times->next_update)
 		return times->next_publish - now;
 	if (times->next_update != DT_NOEND && times->next_update > times->this_update)
 		return times->next_update - (times->next_update - times->this_update) / 10 - now;
