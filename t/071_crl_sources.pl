@@ -210,6 +210,10 @@ foreach my $url (sort keys %file)
 	(my $name = $url) =~ s/\Q$files\E/(directory)/;
 	becomes($url, $file{$url}, $name);
 }
+symlink $files, "$files-link" or die $!;
+set(crl_file_directory => "$files-link/");
+add_source($root, "file://$files-link/root.crl");
+becomes("file://$files-link/root.crl", "state = 'ok'", 'the directory may be a link, and end in a slash');
 set(crl_file_directory => '');
 sql($node, 'SELECT cmblock.refresh_crls()');
 becomes("file://$files/root.crl", "last_error ~ 'switched off'", 'the directory can be taken away again');

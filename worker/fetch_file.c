@@ -23,12 +23,15 @@
 #include "crl_url.h"
 #include "fetch.h"
 
+/* The directory may be written with slashes at its end. */
 static bool
 is_below(const char *path, const char *directory)
 {
 	size_t length = strlen(directory);
 
-	return strncmp(path, directory, length) == 0 && (path[length] == '/' || strcmp(directory, "/") == 0);
+	while (length > 0 && directory[length - 1] == '/')
+		length--;
+	return strncmp(path, directory, length) == 0 && path[length] == '/';
 }
 
 static void
