@@ -170,6 +170,15 @@ becomes($of_other, 'number = 4', 'another series does not wait for that');
 $idle->query_safe('ROLLBACK');
 becomes($of_root, "state = 'ok' AND number = 2", 'when the import is rolled back, the CRL is taken in');
 
+# The other session may want the row as well, which the refresher has: the refresher gives way.
+put($root, 'root.crl', 3);
+$idle->query_safe("BEGIN; SELECT cmblock.import_crl(${\ bytea(crl($root, number => 4)) })");
+sql($node, "UPDATE cmblock.crl_source SET next_attempt = NULL WHERE url = '$of_root'");
+wait_until($node, "SELECT count(*) = 1 $worker AND wait_event_type = 'Lock'", 'a deadlock in the making');
+$idle->query_safe("SELECT FROM cmblock.crl_source WHERE url = '$of_root' FOR UPDATE");
+$idle->query_safe('ROLLBACK');
+becomes($of_root, "state = 'ok' AND number = 3 AND last_error !~ 'deadlock'", 'and nobody has failed');
+
 # Sources of one series share their next attempt: one that is locked is left out.
 add_source($root, $mirror);
 becomes($mirror, "state = 'ok'", 'a second source of the series');
@@ -178,8 +187,20 @@ put($root, 'root.crl', 4);
 sql($node, "UPDATE cmblock.crl_source SET next_attempt = NULL WHERE url = '$of_root'");
 becomes($of_root, 'number = 4', 'who has locked the second can wait for the first without a deadlock');
 $idle->query_safe('COMMIT');
+
+# A source that nobody names any more has to go, and is locked.
+sql($node, 'ALTER TABLE cmblock.crl_source DISABLE TRIGGER changed');
+sql($node, "INSERT INTO cmblock.crl_source (authority, url, delta, origin, next_attempt) "
+	  . "VALUES (${\ thumbprint($root) }, 'http://127.0.0.1:1/x', true, 'freshest_crl', 'infinity')");
+sql($node, 'ALTER TABLE cmblock.crl_source ENABLE ALWAYS TRIGGER changed');
+$idle->query_safe("BEGIN; SELECT FROM cmblock.crl_source WHERE origin = 'freshest_crl' FOR UPDATE");
+put($other, 'other.crl', 5);
+sql($node, "UPDATE cmblock.crl_source SET next_attempt = NULL WHERE url = '$of_other'");
+becomes($of_other, 'number = 5', 'the others are fetched meanwhile');
+$idle->query_safe('COMMIT');
 $idle->quit;
-unlike(slurp_file($node->logfile, $log), qr/deadlock/, 'there was none');
+sql($node, "UPDATE cmblock.crl_source SET requested_at = NULL WHERE url = '$of_other'");
+wait_until($node, "SELECT count(*) = 0 FROM cmblock.crl_source WHERE origin = 'freshest_crl'", 'it goes when it can');
 
 # ---------------------------------------------------------------------------------------------
 # The clock

@@ -93,6 +93,26 @@ retire(void)
 	proc_exit(0);
 }
 
+/* Where a row that has to go or come is locked by another session, this waits for the next time. */
+static void
+follow_sources(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		cmblock_follow_sources();
+		cmblock_end_work();
+	}
+	PG_CATCH();
+	{
+		if (geterrcode() != ERRCODE_LOCK_NOT_AVAILABLE)
+			PG_RE_THROW();
+		FreeErrorData(cmblock_abort_work_for_error(context));
+	}
+	PG_END_TRY();
+}
+
 /* Reads the sources; ends this process when there are none, or no extension. */
 static void
 look_around(void)
@@ -105,6 +125,11 @@ look_around(void)
 	MemoryContextReset(sources_context);
 	memset(&sources, 0, sizeof(sources));
 	ground = cmblock_begin_work();
+	if (ground == GROUND_READY)
+	{
+		follow_sources();
+		ground = cmblock_begin_work();
+	}
 	if (ground == GROUND_GONE)
 		retire();
 	if (ground == GROUND_OTHER_VERSION)

@@ -91,8 +91,16 @@ named_as_json(List *named)
 	"WHERE s.authority = n.authority AND s.url = n.url AND s.delta = n.delta) "                              \
 	"OR NOT EXISTS (SELECT FROM cmblock.certificate_authority a WHERE a.sha256 = s.authority))"
 
+/* For the rest of the transaction. */
 static void
-follow_certificates(void)
+limit_lock_waits(void)
+{
+	(void) set_config_option("lock_timeout", LOCK_WAIT, PGC_SUSET, PGC_S_OVERRIDE, GUC_ACTION_LOCAL, true, 0,
+							 false);
+}
+
+void
+cmblock_follow_sources(void)
 {
 	static Statement differs = {
 		NAMED "SELECT EXISTS (SELECT FROM named n WHERE NOT EXISTS (SELECT FROM cmblock.crl_source s "
@@ -107,6 +115,7 @@ follow_certificates(void)
 	Datum named = named_as_json(cmblock_named_sources());
 	bool isnull;
 
+	limit_lock_waits();
 	cmblock_execute(&differs, &named, NULL);
 	if (!DatumGetBool(cmblock_result(1, &isnull)))
 		return;
@@ -126,10 +135,8 @@ cmblock_read_sources(SourceList *list)
 							 "ORDER BY s.failures, s.origin, s.id",
 							 {NULL}};
 	MemoryContext target = CurrentMemoryContext;
-	uint64 count;
+	uint64 count = cmblock_execute(&read, NULL, NULL);
 
-	follow_certificates();
-	count = cmblock_execute(&read, NULL, NULL);
 	list->count = (int) Min(count, INT_MAX);
 	list->source = MemoryContextAllocZero(target, mul_size(sizeof(Source), count + 1));
 	for (int i = 0; i < list->count; i++)
@@ -479,7 +486,7 @@ static void
 log_lock(const Fetch *fetch, const ErrorData *error)
 {
 	ereport(LOG, errmsg("cmblock: what was fetched from %s waits for a lock of another session", fetch->url),
-			errdetail("It was tried for %s: %s.", LOCK_WAIT, error->message),
+			errdetail("It gave way: %s.", error->message),
 			errhint("Look for a session that is idle in a transaction. The other sources do not wait."));
 }
 
@@ -489,6 +496,13 @@ typedef enum Settled
 	SETTLE_AGAIN, /* nothing was done: s has the words for the next attempt */
 	SETTLE_LOCKED
 } Settled;
+
+/* Our locks are gone with the transaction, so a deadlock is over as well. */
+static bool
+is_of_locks(int sqlerrcode)
+{
+	return sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE || sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED;
+}
 
 /* One transaction. An extension that is not there, or not ours, has nothing to be settled. */
 static Settled
@@ -517,10 +531,10 @@ try_to_settle(Settlement *s, bool first, bool last)
 	{
 		ErrorData *error;
 
-		if (last && geterrcode() != ERRCODE_LOCK_NOT_AVAILABLE)
+		if (last && !is_of_locks(geterrcode()))
 			PG_RE_THROW();
 		error = cmblock_abort_work_for_error(context);
-		if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
+		if (is_of_locks(error->sqlerrcode))
 		{
 			if (first)
 				log_lock(s->fetch, error);

@@ -34,9 +34,12 @@ typedef struct SourceList
 } SourceList;
 
 /*
- * Brings crl_source up to date with what certificates and CRLs name, and reads it. Inside a transaction of
- * cmblock_begin_work; the list is in the current memory context. Writes only if something has changed.
+ * Brings crl_source up to date with what certificates and CRLs name. Inside a transaction of cmblock_begin_work. Writes only if
+ * something has changed. Raises lock_not_available where another session holds a row that has to go.
  */
+extern void cmblock_follow_sources(void);
+
+/* Reads crl_source, inside a transaction of cmblock_begin_work; the list is in the current memory context. */
 extern void cmblock_read_sources(SourceList *list);
 
 /*
