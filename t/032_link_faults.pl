@@ -82,6 +82,15 @@ wait_for_block($cen, $pc1, 0, 'the other link is unharmed');
 sql($s01, "SET cmblock.restore = on; UPDATE cmblock.client SET assigned_site = 'P01' WHERE name = 'pc1'");
 wait_for_block($s01, $pc1, 0, 'the row corrected, the link goes on');
 
+# A constraint that somebody added there. The server log has the row; the state of the link, which more people may read, has not.
+sql($s01, "ALTER TABLE cmblock.client ADD CONSTRAINT picky CHECK (block_reason <> 'private')");
+sql($p01, "SELECT cmblock.block_client('$pc1', 'private')");
+wait_until($p01, status('S01', 'last_error_sqlstate, last_error'), 'a constraint stops the link, which does not show the row', '23514 new row for relation "client" violates check constraint "picky"');
+sql($s01, 'ALTER TABLE cmblock.client DROP CONSTRAINT picky');
+wait_for_block($s01, $pc1, 1, 'without it, the link goes on');
+sql($p01, "SELECT cmblock.unblock_client('$pc1')");
+wait_for_block($_, $pc1, 0, 'unblocked') for $cen, $s01;
+
 # ---------- a neighbour that waits for a lock, and one that hangs ----------
 $p01->append_conf('postgresql.conf', "cmblock.peer_timeout = '1s'\ncmblock.connect_timeout = '1s'");
 $p01->reload;

@@ -439,10 +439,12 @@ take_answer_safely(Link *link, Comparison *c)
 	PG_CATCH();
 	{
 		ErrorData *error = cmblock_abort_work_for_error(context);
+		const char *sqlstate = unpack_sql_state(error->sqlerrcode);
+		bool has_detail = error->detail && cmblock_detail_is_public(sqlstate);
 
-		strlcpy(link->peer.sqlstate, unpack_sql_state(error->sqlerrcode), sizeof(link->peer.sqlstate));
-		snprintf(link->peer.error, sizeof(link->peer.error), "%s%s%s", error->message,
-				 error->detail ? ". " : "", error->detail ? error->detail : "");
+		strlcpy(link->peer.sqlstate, sqlstate, sizeof(link->peer.sqlstate));
+		snprintf(link->peer.error, sizeof(link->peer.error), "%s%s%s", error->message, has_detail ? ". " : "",
+				 has_detail ? error->detail : "");
 	}
 	PG_END_TRY();
 	return ok;

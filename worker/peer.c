@@ -136,10 +136,18 @@ field(const PGresult *result, int code)
 	return value ? value : "";
 }
 
+bool
+cmblock_detail_is_public(const char *sqlstate)
+{
+	return strncmp(sqlstate, "23", 2) != 0;
+}
+
 static void
 describe(char *to, int size, const PGresult *result)
 {
-	const char *detail = field(result, PG_DIAG_MESSAGE_DETAIL);
+	const char *detail = cmblock_detail_is_public(field(result, PG_DIAG_SQLSTATE))
+							 ? field(result, PG_DIAG_MESSAGE_DETAIL)
+							 : "";
 
 	if (field(result, PG_DIAG_MESSAGE_PRIMARY)[0] == '\0')
 		strlcpy(to, PQresultErrorMessage(result), size);

@@ -125,4 +125,7 @@ extern void cmblock_peer_close(Peer *peer);
 /* The socket to wait on; asked for anew each time, as libpq may change it while it connects. */
 extern pgsocket cmblock_peer_socket(const Peer *peer);
 
+/* False for violated constraints, whose DETAIL is the row: not for everybody who may read the state of a link. */
+extern bool cmblock_detail_is_public(const char *sqlstate);
+
 #endif
