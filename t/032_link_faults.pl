@@ -45,7 +45,8 @@ sql_is($p01, status('S01', 'lag_rows, lag_seconds > 0'), '51 t', 'each changed r
 
 my $notified = session($p01);
 query($notified, 'LISTEN cmblock_replication');
-wait_until($p01, status('S01', 'state'), 'after 12 failures the link is degraded', 'degraded');
+# On a busy machine it may have failed before this asks.
+wait_until($p01, status('S01', 'state IN (\'degraded\', \'failed\')'), 'after 12 failures the link is degraded', 't');
 wait_until($p01, status('S01', 'state'), 'after 24 it has failed', 'failed');
 sql_is($p01, status('S01', 'failures >= 24'), 't', 'and is still tried');
 
