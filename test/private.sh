@@ -148,7 +148,7 @@ set -m
 	exec timeout --kill-after=60 "${TIME_LIMIT:-1500}" "${become[@]}" env -i \
 		AREA="$area" PG_CONFIG="$bin/pg_config" PG_CONFIG_OLD="$old_config" PATH="$bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin" \
 		HOME="$area" TMPDIR="$area/tmp" LANG=C.UTF-8 USER="$user" LOGNAME="$user" \
-		KEEP="$keep" TESTS="${TESTS:-}" JOBS="${JOBS:-2}" \
+		KEEP="$keep" TESTS="${TESTS:-}" JOBS="${JOBS:-2}" SANITIZE="${SANITIZE:-}" \
 		CMBLOCK_RANDOM_SECONDS="${CMBLOCK_RANDOM_SECONDS:-}" CMBLOCK_RANDOM_SEED="${CMBLOCK_RANDOM_SEED:-}" "$@"
 ) </dev/null &
 child=$!
