@@ -40,12 +40,12 @@ SELECT p.oid::regprocedure AS acts_for_its_owner_without_search_path
 	  AND NOT coalesce('search_path=pg_catalog, pg_temp' = ANY (p.proconfig), false)
 	ORDER BY p.oid::regprocedure::text;
 
--- ---------- everything is in schema cmblock, but for the comparison operators ----------
+-- ---------- everything is in schema cmblock, but for the comparison operators, min and max ----------
 SELECT pg_describe_object(d.classid, d.objid, d.objsubid) AS elsewhere
 	FROM pg_depend d JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid,
 	     pg_identify_object(d.classid, d.objid, d.objsubid) o
 	WHERE e.extname = 'cmblock' AND d.deptype = 'e'
-	  AND coalesce(o.schema, 'cmblock') <> 'cmblock' AND o.type <> 'operator'
+	  AND coalesce(o.schema, 'cmblock') <> 'cmblock' AND o.type <> 'operator' AND o.identity !~ '^pg_catalog\.(min|max)\('
 	ORDER BY 1;
 
 -- ---------- no index changes its order with the operating system, but that of names, which are only a likeness ----------

@@ -113,11 +113,11 @@ CREATE FUNCTION cmblock.site_code_smaller(cmblock.site_code, cmblock.site_code) 
 CREATE FUNCTION cmblock.site_code_larger(cmblock.site_code, cmblock.site_code) RETURNS cmblock.site_code
     AS 'MODULE_PATHNAME', 'cmblock_site_code_larger' IMMUTABLE STRICT PARALLEL SAFE LANGUAGE C;
 
-CREATE AGGREGATE cmblock.min(cmblock.site_code) (
+CREATE AGGREGATE pg_catalog.min(cmblock.site_code) (
     SFUNC = cmblock.site_code_smaller, STYPE = cmblock.site_code, COMBINEFUNC = cmblock.site_code_smaller,
     SORTOP = OPERATOR(pg_catalog.<), PARALLEL = SAFE
 );
-CREATE AGGREGATE cmblock.max(cmblock.site_code) (
+CREATE AGGREGATE pg_catalog.max(cmblock.site_code) (
     SFUNC = cmblock.site_code_larger, STYPE = cmblock.site_code, COMBINEFUNC = cmblock.site_code_larger,
     SORTOP = OPERATOR(pg_catalog.>), PARALLEL = SAFE
 );
@@ -484,8 +484,8 @@ BEGIN
 END
 $$;
 
-COMMENT ON AGGREGATE cmblock.min(cmblock.site_code) IS 'the first in order of all values';
-COMMENT ON AGGREGATE cmblock.max(cmblock.site_code) IS 'the last in order of all values';
+COMMENT ON AGGREGATE pg_catalog.min(cmblock.site_code) IS 'the first in order of all values';
+COMMENT ON AGGREGATE pg_catalog.max(cmblock.site_code) IS 'the last in order of all values';
 COMMENT ON CAST (bytea AS cmblock.certificate_serial) IS 'the octets of the INTEGER, sign included';
 COMMENT ON CAST (cmblock.certificate_serial AS bytea) IS 'the octets of the INTEGER, sign included';
 COMMENT ON CAST (cmblock.certificate_serial AS numeric) IS 'its value';

@@ -275,6 +275,30 @@ ALTER TABLE block_event ENABLE TRIGGER ALL;
 ALTER TABLE block_event ENABLE ALWAYS TRIGGER guard, ENABLE ALWAYS TRIGGER guard_truncate;
 SELECT intact, detail FROM chain;
 
+-- ---------- text that is no UTF-8 ----------
+-- Whoever has such a name can be blocked like anybody else.
+\c :start
+CREATE DATABASE regress_history_ascii TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C';
+\c regress_history_ascii
+CREATE EXTENSION cmblock;
+SELECT cmblock.setup_site('P01', 'primary');
+SELECT cmblock.register_client('11111111-1111-1111-1111-111111111111', E'caf\xE9');
+SET client_min_messages = error;
+SELECT cmblock.block_client('11111111-1111-1111-1111-111111111111', E'vol\xE9');
+SELECT intact, events FROM cmblock.verify_block_history();
+\c :start
+DROP DATABASE regress_history_ascii;
+CREATE DATABASE regress_history_win TEMPLATE template0 ENCODING 'WIN1252' LOCALE 'C';
+\c regress_history_win
+CREATE EXTENSION cmblock;
+SELECT cmblock.setup_site('P01', 'primary');
+SELECT cmblock.register_client('11111111-1111-1111-1111-111111111111', E'no \x81, but \xE9');
+SET client_min_messages = error;
+SELECT cmblock.block_client('11111111-1111-1111-1111-111111111111');
+SELECT intact, events FROM cmblock.verify_block_history();
+\c :start
+DROP DATABASE regress_history_win;
+
 \c :start :starter
 DROP DATABASE regress_history;
 DROP ROLE regress_history_alice;

@@ -412,9 +412,9 @@ FROM things;
 RESET enable_seqscan;
 
 -- The aggregates work in pieces as well.
-SELECT aggfnoid, aggtransfn, aggcombinefn, aggsortop::regoperator, proparallel
+SELECT aggfnoid::text, aggtransfn, aggcombinefn, aggsortop::regoperator, proparallel
 FROM pg_aggregate JOIN pg_proc ON oid = aggfnoid
-WHERE pronamespace = 'cmblock'::regnamespace AND proargtypes[0] = 'site_code'::regtype
+WHERE proargtypes[0] = 'site_code'::regtype
 ORDER BY aggfnoid::text COLLATE "C";
 
 -- One copy of a key serves many rows.

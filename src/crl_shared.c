@@ -312,6 +312,9 @@ eviction_victim(TimestampTz now)
 		Slot *slot = slot_at(i);
 		TimestampTz used = (TimestampTz) pg_atomic_read_u64(&slot->last_used);
 
+		/* A use in the future was noted before the clock was set back: nobody knows when that was. */
+		if (used > TimestampTzPlusMilliseconds(now, RECENT_USE_MS))
+			used = DT_NOBEGIN;
 		if (slot->state == SLOT_READY && PINS(pg_atomic_read_u64(&slot->pins)) == 0 && used <= oldest_use)
 		{
 			oldest = slot;

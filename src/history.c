@@ -24,6 +24,7 @@
 #include "access/tableam.h"
 #include "access/transam.h"
 #include "access/xact.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "commands/trigger.h"
 #include "common/cryptohash.h"
@@ -125,6 +126,30 @@ field_text(const Event *event, EventColumn column)
 	}
 }
 
+/*
+ * As UTF-8, so that the chain holds in a copy of the database that has another encoding. What cannot be converted counts as it
+ * is: a client whose name has such octets (SQL_ASCII takes any) must not be one that nobody can block.
+ */
+static char *
+portable_text(char *text)
+{
+	int encoding = GetDatabaseEncoding();
+	int length = strlen(text);
+	int room = length * MAX_CONVERSION_GROWTH + 1;
+	Oid conversion;
+	char *utf8;
+
+	if (encoding == PG_UTF8 || encoding == PG_SQL_ASCII)
+		return text;
+	conversion = FindDefaultConversionProc(encoding, PG_UTF8);
+	utf8 = palloc(room);
+	if (OidIsValid(conversion) &&
+		pg_do_encoding_conversion_buf(conversion, encoding, PG_UTF8, (unsigned char *) text, length,
+									  (unsigned char *) utf8, room, true) == length)
+		return utf8;
+	return text;
+}
+
 static void
 hash_event(const Event *event, const uint8 *previous, uint8 *hash)
 {
@@ -135,7 +160,7 @@ hash_event(const Event *event, const uint8 *previous, uint8 *hash)
 	for (int column = 1; column <= LAST_HASHED_COLUMN && ok; column++)
 	{
 		char *text = field_text(event, column);
-		char *utf8 = text ? pg_server_to_any(text, strlen(text), PG_UTF8) : NULL;
+		char *utf8 = text ? portable_text(text) : NULL;
 		uint32 length = pg_hton32(utf8 ? (uint32) strlen(utf8) : PG_UINT32_MAX);
 
 		ok = pg_cryptohash_update(sha256, (uint8 *) &length, sizeof(length)) >= 0 &&

@@ -67,25 +67,6 @@ static uint32 tasks_seen;
 static TimestampTz next_look = DT_NOBEGIN;
 static TimestampTz interval_since; /* since when crl_refresh_interval is what it is, for all that we know */
 
-/* What ALTER DATABASE or ALTER ROLE may have set must not change what the statements mean or how they run. */
-static void
-pin_settings(void)
-{
-	static const char *const settings[][2] = {
-		{"search_path", "pg_catalog, pg_temp"},
-		{"default_transaction_isolation", "read committed"},
-		{"default_transaction_read_only", "off"},
-		{"statement_timeout", "0"},
-		{"lock_timeout", "0"},
-		{"idle_in_transaction_session_timeout", "0"},
-		{"row_security", "off"},
-		{"jit", "off"},
-	};
-
-	for (int i = 0; i < lengthof(settings); i++)
-		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
-}
-
 static void
 retire(void)
 {
@@ -357,7 +338,7 @@ cmblock_refresher_main(Datum database)
 	if (!cmblock_slots_attach(DatumGetObjectId(database), WORKER_REFRESHER))
 		proc_exit(0);
 	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(database), InvalidOid, 0);
-	pin_settings();
+	cmblock_pin_settings();
 	sources_context = AllocSetContextCreate(TopMemoryContext, "cmblock sources", ALLOCSET_SMALL_SIZES);
 	turn_context = AllocSetContextCreate(TopMemoryContext, "cmblock refresher", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(turn_context);

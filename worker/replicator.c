@@ -66,27 +66,19 @@ static bool is_restored = false; /* this site, as of the last look */
 
 /* ---------- settings of this process ---------- */
 
-/* What ALTER DATABASE or ALTER ROLE may have set must not change what the statements mean or how they run. */
 static void
 pin_settings(void)
 {
 	static const char *const settings[][2] = {
-		{"search_path", "pg_catalog, pg_temp"},
 		{"client_encoding", "UTF8"},
-		{"default_transaction_isolation", "read committed"},
-		{"default_transaction_read_only", "off"},
 		{"synchronous_commit", "off"},
-		{"statement_timeout", "0"},
-		{"lock_timeout", "0"},
-		{"idle_in_transaction_session_timeout", "0"},
-		{"row_security", "off"},
-		{"jit", "off"},
 		/* Each query is to go along an index, however the statistics are. */
 		{"enable_seqscan", "off"},
 		{"enable_bitmapscan", "off"},
 		{"enable_sort", "off"},
 	};
 
+	cmblock_pin_settings();
 	/* client_encoding looks the conversion up in the catalogs. */
 	StartTransactionCommand();
 	for (int i = 0; i < lengthof(settings); i++)

@@ -1,6 +1,6 @@
 /*
  * work.c
- *		The transactions of a worker.
+ *		The transactions of a worker, and the settings that they run under.
  *
  * Each one first locks the extension as DROP and ALTER EXTENSION do, only shared, and then looks whether it is still
  * the one that this process began with. So a worker never touches half of an extension, and DROP EXTENSION waits for one
@@ -19,12 +19,33 @@
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
 #include "cmblock.h"
 #include "worker.h"
+
+void
+cmblock_pin_settings(void)
+{
+	static const char *const settings[][2] = {
+		{"search_path", "pg_catalog, pg_temp"},
+		{"default_transaction_isolation", "read committed"},
+		{"default_transaction_read_only", "off"},
+		{"statement_timeout", "0"},
+		{"transaction_timeout", "0"}, /* since PostgreSQL 17 */
+		{"lock_timeout", "0"},
+		{"idle_in_transaction_session_timeout", "0"},
+		{"row_security", "off"},
+		{"jit", "off"},
+	};
+
+	for (int i = 0; i < lengthof(settings); i++)
+		if (GetConfigOption(settings[i][0], true, false) != NULL)
+			SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
+}
 
 /* Where the caller allocates: the end of a transaction would leave it in TopMemoryContext. */
 static MemoryContext callers_context;

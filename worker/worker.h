@@ -25,6 +25,9 @@ extern int cmblock_retry_max;       /* ms */
 extern int cmblock_batch_rows;
 extern int cmblock_compare_interval; /* s; 0: never by itself */
 
+/* What ALTER DATABASE, ALTER ROLE or postgresql.conf say must not change what a worker's statements mean, or end them. */
+extern void cmblock_pin_settings(void);
+
 /* What a transaction of a worker found. */
 typedef enum WorkerGround
 {
