@@ -25,8 +25,8 @@ bench:
 		CRL_ENTRIES="$(CRL_ENTRIES)" REPLICATION="$(REPLICATION)" bash bench/bench.sh 3>&1 1>&2 | \
 		tar -C bench/results -x; } 2>&1
 
-# The site system of t/100_site_system is Apache httpd: only its programs, which come without a service that would start.
-# The certificates and CRLs of t/050_vectors and t/051_pkits are in a package of data. What cannot be had is skipped.
+# The site system of t/092_site_system is Apache httpd: only its programs, which come without a service that would start.
+# The certificates and CRLs of t/054_vectors and t/055_pkits are in a package of data. What cannot be had is skipped.
 VECTORS_PACKAGE = python3-cryptography-vectors
 OPTIONAL_PACKAGES = apache2-bin lua-luaossl lua-sql-postgres curl $(VECTORS_PACKAGE)
 
@@ -40,7 +40,7 @@ check-package:
 	@test/package.sh
 
 check-vectors:
-	@OPTIONAL_PACKAGES="$(VECTORS_PACKAGE)" TESTS="t/050_vectors t/051_pkits test/unit/crl_vectors_test" test/private.sh bash test/suites.sh
+	@OPTIONAL_PACKAGES="$(VECTORS_PACKAGE)" TESTS="t/054_vectors t/055_pkits test/unit/crl_vectors_test" test/private.sh bash test/suites.sh
 
 demo:
 	@test/private.sh bash demo/demo.sh

@@ -1,5 +1,5 @@
 # The path from a certificate up to the trust list, where it decides on a status: whom a CA of the list may have issued, and whose
-# status can be known at all. (NIST's suite has the same, in t/051_pkits.pl, where its certificates are installed.)
+# status can be known at all. (NIST's suite has the same, in t/055_pkits.pl, where its certificates are installed.)
 use strict;
 use warnings;
 use FindBin;

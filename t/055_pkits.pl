@@ -39,7 +39,7 @@ foreach my $case (grep { $deviation{ $_->{ee} } } @case)
 {
 	ok($found{ $case->{ee} }, "$case->{test} $case->{ee} is a deviation, as docs/revocation.md says");
 }
-print_table() if ($ENV{TESTS} // '') =~ /051_pkits/;
+print_table() if ($ENV{TESTS} // '') =~ /055_pkits/;
 done_testing();
 
 # The cases whose octets are there.

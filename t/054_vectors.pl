@@ -1,5 +1,5 @@
 # Certificates and CRLs that nobody here made: BoringSSL's, a Microsoft CA's, two public CAs', and the odd ones of pyca/cryptography
-# (PKITS is in t/051_pkits.pl). Each case begins with an empty trust list. Where the answer is another one than the suite's
+# (PKITS is in t/055_pkits.pl). Each case begins with an empty trust list. Where the answer is another one than the suite's
 # own, docs/revocation.md says why in its table of deviations; this test wants exactly those.
 #
 # They lie in CMBLOCK_VECTORS, or in ../shared/crl-vectors beside the repository; those of pyca/cryptography in Debian's package
@@ -35,7 +35,7 @@ SKIP:
 	skip 'the package python3-cryptography-vectors is not installed', 1 unless -d $package;
 	odd_ones();
 }
-print_table() if ($ENV{TESTS} // '') =~ /050_vectors/;
+print_table() if ($ENV{TESTS} // '') =~ /054_vectors/;
 done_testing();
 
 # Numbers are missing there, and nothing is older than a week.
