@@ -1733,22 +1733,12 @@ CREATE VIEW cmblock.replication_status AS
 	       CASE WHEN l.neighbour = t.parent THEN 'up' ELSE 'down' END AS direction,
 	       'send' AS flow,
 	       l.state,
+	       p.phase,
 	       lag.lag_rows,
 	       CASE WHEN lag.lag_rows = 0 THEN 0
 	            ELSE extract(epoch FROM statement_timestamp() - greatest(lag.since, l.last_success_at))
 	       END::numeric(20, 3) AS lag_seconds,
 	       l.last_error,
-	       l.last_error_sqlstate,
-	       l.last_error_at,
-	       l.failures,
-	       l.next_retry_at,
-	       l.last_success_at,
-	       l.paused,
-	       l.rows_sent AS rows,
-	       l.batches_sent AS batches,
-	       l.bytes_sent AS bytes,
-	       l.server,
-	       NULL::name AS peer_role,
 	       CASE
 	           WHEN w.worker = 'not preloaded' THEN
 	               'Add shared_preload_libraries = ''cmblock'' to postgresql.conf and restart the server: without it nothing is sent.'
@@ -1768,8 +1758,18 @@ CREATE VIEW cmblock.replication_status AS
 	           WHEN t.restored_at IS NOT NULL THEN
 	               'This site was restored to an earlier state: it takes no changes until it has compared with its parent, or at the top with all neighbours. If that cannot be: SELECT cmblock.accept_restored_state().'
 	       END AS advice,
-	       p.phase,
-	       p.rows_under_way
+	       l.failures,
+	       l.next_retry_at,
+	       l.last_error_at,
+	       l.last_error_sqlstate,
+	       l.last_success_at,
+	       l.paused,
+	       p.rows_under_way,
+	       l.rows_sent AS rows,
+	       l.batches_sent AS batches,
+	       l.bytes_sent AS bytes,
+	       l.server,
+	       NULL::name AS peer_role
 	FROM cmblock.replication_link l
 	CROSS JOIN (SELECT * FROM cmblock.this_site LIMIT 1) t
 	CROSS JOIN LATERAL (SELECT cmblock.replication_worker() AS worker) w
@@ -1790,18 +1790,18 @@ CREATE VIEW cmblock.replication_status AS
 	SELECT coalesce(l.neighbour, c.neighbour),
 	       CASE WHEN coalesce(l.neighbour, c.neighbour) = t.parent THEN 'down' ELSE 'up' END,
 	       'receive',
-	       NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-	       c.received_at,
-	       NULL,
-	       c.rows_received, c.batches_received, NULL,
-	       NULL, l.peer_role,
+	       NULL, NULL, NULL, NULL, NULL,
 	       CASE
 	           WHEN l.peer_role IS NULL THEN
 	               format('Nothing is accepted from %s any more. Accept it with: SELECT cmblock.accept_link(%L, ''role'').', c.neighbour, c.neighbour)
 	           WHEN c.neighbour IS NULL THEN
 	               format('%s has sent nothing yet. There, look at cmblock.replication_status.', l.neighbour)
 	       END,
-	       NULL, NULL
+	       NULL, NULL, NULL, NULL,
+	       c.received_at,
+	       NULL, NULL,
+	       c.rows_received, c.batches_received, NULL,
+	       NULL, l.peer_role
 	FROM (SELECT * FROM cmblock.replication_link WHERE peer_role IS NOT NULL) l
 	FULL JOIN cmblock.replication_cursor c ON c.neighbour = l.neighbour
 	CROSS JOIN (SELECT * FROM cmblock.this_site LIMIT 1) t
@@ -1811,23 +1811,23 @@ COMMENT ON COLUMN cmblock.replication_status.neighbour IS 'the neighbour site';
 COMMENT ON COLUMN cmblock.replication_status.direction IS 'up: towards the central site; down: away from it';
 COMMENT ON COLUMN cmblock.replication_status.flow IS 'send or receive: a link has a row for each';
 COMMENT ON COLUMN cmblock.replication_status.state IS 'active, degraded after 12 failures in a row, failed after 24; null for receive';
+COMMENT ON COLUMN cmblock.replication_status.phase IS 'what the replicator is doing for this link';
 COMMENT ON COLUMN cmblock.replication_status.lag_rows IS 'rows that the neighbour does not have yet';
 COMMENT ON COLUMN cmblock.replication_status.lag_seconds IS 'for how long the oldest of them waits';
 COMMENT ON COLUMN cmblock.replication_status.last_error IS 'what went wrong last';
-COMMENT ON COLUMN cmblock.replication_status.last_error_sqlstate IS 'SQLSTATE of that';
-COMMENT ON COLUMN cmblock.replication_status.last_error_at IS 'when it went wrong';
+COMMENT ON COLUMN cmblock.replication_status.advice IS 'what to do';
 COMMENT ON COLUMN cmblock.replication_status.failures IS 'attempts in a row that failed';
 COMMENT ON COLUMN cmblock.replication_status.next_retry_at IS 'when it is tried again';
+COMMENT ON COLUMN cmblock.replication_status.last_error_at IS 'when it went wrong';
+COMMENT ON COLUMN cmblock.replication_status.last_error_sqlstate IS 'SQLSTATE of that';
 COMMENT ON COLUMN cmblock.replication_status.last_success_at IS 'when rows last went over';
 COMMENT ON COLUMN cmblock.replication_status.paused IS 'nothing is sent until resume_link';
+COMMENT ON COLUMN cmblock.replication_status.rows_under_way IS 'rows of the present round that are sent so far';
 COMMENT ON COLUMN cmblock.replication_status.rows IS 'rows that went over';
 COMMENT ON COLUMN cmblock.replication_status.batches IS 'batches that went over';
 COMMENT ON COLUMN cmblock.replication_status.bytes IS 'octets that were sent';
 COMMENT ON COLUMN cmblock.replication_status.server IS 'the foreign server with the address of the neighbour';
 COMMENT ON COLUMN cmblock.replication_status.peer_role IS 'the role that the neighbour logs in as';
-COMMENT ON COLUMN cmblock.replication_status.advice IS 'what to do';
-COMMENT ON COLUMN cmblock.replication_status.phase IS 'what the replicator is doing for this link';
-COMMENT ON COLUMN cmblock.replication_status.rows_under_way IS 'rows of the present round that are sent so far';
 
 -- ---------------------------------------------------------------------------------------------
 -- CRL cache

@@ -170,6 +170,27 @@ wait_until($p01, status('last_error LIKE \'%too many connections for role "p01_l
 sql($s01, 'ALTER ROLE p01_link CONNECTION LIMIT -1');
 ends_well('a role that could not log in');
 
+# Settings that somebody made for the role there, and for the database here, where our own psql asks for others. The first
+# statement of a session there, which sets the limits, has to be done within them.
+my @settings = ("default_transaction_read_only = on", "default_transaction_isolation = serializable", "statement_timeout = '200ms'",
+	"lock_timeout = '1ms'", "idle_in_transaction_session_timeout = '1ms'", "idle_session_timeout = '1ms'", "search_path = ''",
+	"DateStyle = 'SQL, DMY'", "TimeZone = 'Asia/Kathmandu'", "bytea_output = 'escape'", "standard_conforming_strings = off",
+	"row_security = off", "enable_indexscan = off");
+push @settings, "transaction_timeout = '200ms'" if $p01->pg_version >= 17;
+{
+	local $ENV{PGOPTIONS} = join ' ', map { "-c $_" } 'default_transaction_read_only=off', 'default_transaction_isolation=read\\ committed',
+	  'DateStyle=ISO', 'TimeZone=UTC', 'bytea_output=hex', map { "$_=0" } map { /^(\w+timeout)/ } @settings;
+	sql($s01, "ALTER ROLE p01_link SET $_") foreach @settings;
+	sql($p01, "ALTER DATABASE postgres SET $_") foreach @settings;
+	my $old = worker_pid($p01);
+	sql($p01, "SELECT pg_terminate_backend($old)");
+	worker_pid($p01, $old);
+	register(100);
+	ends_well('hostile settings at both ends');
+	sql($s01, 'ALTER ROLE p01_link RESET ALL');
+	sql($p01, 'ALTER DATABASE postgres RESET ALL');
+}
+
 sql($s01, "SELECT cmblock.revoke_privilege('p01_link', 'replication_peer')");
 register(1);
 # Of apply_changes, and at the next attempt of open_link.

@@ -6,6 +6,7 @@ use File::Path;
 use FindBin;
 use lib $FindBin::RealBin;
 use CmblockLinks;
+use CmblockSession;
 use CmblockTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::RecursiveCopy;
@@ -190,8 +191,8 @@ do_what_is_lost($p01);
 wait_until($cen, $nothing_to_send, 'nothing is left to send');
 wait_until($p01, $nothing_to_send, 'nor at P01');
 $p01->wait_for_catchup($follower);
-sql_fails($follower, 'SELECT cmblock.accept_restored_state()', '25006', qr/during recovery/, 'nothing is accepted at a standby');
-my $session = open_session($follower);
+sql_fails($follower, 'SELECT cmblock.accept_restored_state()', '25006', qr/in a read-only transaction.*standby/s, 'nothing is accepted at a standby');
+my $session = session($follower);
 query($session, "DO \$\$ BEGIN PERFORM cmblock.accept_restored_state(); EXCEPTION WHEN read_only_sql_transaction THEN NULL; END \$\$");
 $p01->stop;
 $follower->promote;
@@ -199,7 +200,7 @@ sql($cen, "ALTER SERVER p01 OPTIONS (SET host '${\ $follower->host }', SET port 
 has_all_back('promoted with everything', $follower);
 sql_is($follower, $recovered, '', 'nothing had to come back');
 query($session, "SELECT cmblock.block_client('${\ id(9) }'); SELECT cmblock.unblock_client('${\ id(9) }')");
-close_session($session);
+leave($session);
 $p01 = $follower;
 
 # ---------- the data directory rolled back ----------

@@ -190,10 +190,10 @@ subtest 'the trust list changes while a signature is verified' => sub {
 
 	fresh($root);
 	sql($site, "CREATE TABLE large AS SELECT ${\ hex_literal($crl) } AS crl");
-	$administrator->{send}->($for_a_while->("PERFORM cmblock.set_crl_policy('$root->{sha256}', base_grace => make_interval(secs => rounds))"));
-	$checker->{send}->($for_a_while->("PERFORM FROM large, LATERAL cmblock.check_crl(crl) WHERE outcome = 'refused'; ASSERT NOT FOUND"));
-	like($_->{result}->(), qr/^NOTICE:  went round: t$/, 'no session was lost') foreach $checker, $administrator;
-	$_->{end}->() foreach $checker, $administrator;
+	say($administrator, $for_a_while->("PERFORM cmblock.set_crl_policy('$root->{sha256}', base_grace => make_interval(secs => rounds))"));
+	say($checker, $for_a_while->("PERFORM FROM large, LATERAL cmblock.check_crl(crl) WHERE outcome = 'refused'; ASSERT NOT FOUND"));
+	like(answer($_), qr/^NOTICE:  00000: went round: t$/m, 'no session was lost') foreach $checker, $administrator;
+	leave($checker, $administrator);
 	sql_is($site, 'SELECT outcome, entries FROM large, LATERAL cmblock.import_crl(crl)', 'accepted|30000', 'and the CRL is taken in');
 };
 

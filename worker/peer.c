@@ -44,7 +44,9 @@
 	"false), "                                                                                               \
 	"pg_catalog.set_config('idle_session_timeout', '0', false), "                                            \
 	"pg_catalog.set_config('default_transaction_isolation', 'read committed', false), "                      \
-	"pg_catalog.set_config('default_transaction_read_only', 'off', false)"
+	"pg_catalog.set_config('default_transaction_read_only', 'off', false), "                                 \
+	"CASE WHEN pg_catalog.current_setting('transaction_timeout', true) IS NOT NULL THEN " /* since 17 */     \
+	"pg_catalog.set_config('transaction_timeout', '0', false) END"
 
 #define OPEN_SQL                                                                                             \
 	"SELECT cursor, cursor_incarnation, cursor_position, progress FROM "                                     \
