@@ -83,10 +83,12 @@ sub odd_ones
 		'crl_dup_entry_ext.pem' => 'An extension of an entry occurs twice. (entry 1',
 		'crl_inval_cert_issuer_entry_ext.pem' => 'An entry names a certificate issuer, but the CRL is not an indirect one. (entry 1',
 		'crl_invalid_time.der' => 'thisUpdate is not a valid time');
+	# Not in Debian 12's package yet.
+	my %later = ('crl_inner_outer_mismatch.der' => 'The signature algorithm inside the signed part differs from the one outside.');
 	my @files = map { s/.*\///r } glob "$package/*crl*.pem $package/*crl*.der";
 
 	is_deeply([ grep { my $known = $_; !grep { $_ eq $known } @files } sort keys %wrong ], [], 'the CRLs of pyca/cryptography are there');
-	refused_for($_, slurp_file("$package/$_"), $wrong{$_} // 'unknown issuer') foreach @files;
+	refused_for($_, slurp_file("$package/$_"), $wrong{$_} // $later{$_} // 'unknown issuer') foreach @files;
 	return;
 }
 
