@@ -17,6 +17,7 @@ package CmblockProxy;
 use strict;
 use warnings;
 use Carp;
+use Errno;
 use Exporter 'import';
 use IO::Select;
 use IO::Socket::INET;
@@ -54,6 +55,16 @@ sub proxy
 	return $proxy;
 }
 
+# undef: the other side is gone. A signal is no end.
+sub read_control
+{
+	my ($control, $length) = @_;
+	my ($octets, $got);
+
+	do { $got = sysread $control, $octets, $length } while !defined $got && $!{EINTR};
+	return $got ? $octets : undef;
+}
+
 # Options of a server that is reached through the proxy.
 sub through
 {
@@ -68,7 +79,7 @@ sub misbehave
 	my ($proxy, $mode) = @_;
 
 	syswrite($proxy->{control}, "$mode\n") or croak "the proxy is gone: $!";
-	sysread($proxy->{control}, my $answer, 1) or croak 'the proxy is gone';
+	read_control($proxy->{control}, 1) // croak "the proxy is gone: $!";
 	return;
 }
 
@@ -79,7 +90,7 @@ sub octets
 	my $answer = '';
 
 	syswrite($proxy->{control}, "count\n") or croak "the proxy is gone: $!";
-	sysread($proxy->{control}, $answer, 32, length $answer) or croak 'the proxy is gone' until $answer =~ /\n/;
+	$answer .= read_control($proxy->{control}, 32) // croak "the proxy is gone: $!" until $answer =~ /\n/;
 	return $answer + 0;
 }
 
@@ -131,7 +142,7 @@ sub serve
 		{
 			if ($socket == $control)
 			{
-				sysread($control, my $command, 100) or return;
+				my $command = read_control($control, 100) // return;
 				chomp $command;
 				if ($command eq 'count')
 				{
