@@ -303,11 +303,7 @@ check_new_owner(SiteCode to)
 	SiteRow site;
 
 	cmblock_require_live_site(to, &site);
-	if (site.kind != SITE_PRIMARY)
-		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("a client cannot be assigned to site %s", cmblock_site_code_string(to)),
-				errdetail("It is a %s site; clients are assigned to primary sites.",
-						  cmblock_enum_label(ENUM_SITE_KIND, site.kind)));
+	cmblock_require_site_for_clients(&site);
 }
 
 Datum

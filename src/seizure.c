@@ -84,11 +84,7 @@ check_sites(SiteCode from, SiteCode to)
 		/* The old site may be retired: what is not a client's is still assigned to it. */
 		if (i == 1 || !cmblock_lookup_site(code, &row))
 			cmblock_require_live_site(code, &row);
-		if (row.kind != SITE_PRIMARY)
-			ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					errmsg("a client cannot be assigned to site %s", cmblock_site_code_string(code)),
-					errdetail("It is a %s site; clients are assigned to primary sites.",
-							  cmblock_enum_label(ENUM_SITE_KIND, row.kind)));
+		cmblock_require_site_for_clients(&row);
 	}
 }
 

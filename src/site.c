@@ -317,6 +317,16 @@ cmblock_require_live_site(SiteCode code, SiteRow *row)
 				errhint("Column retired_at of table cmblock.site is null for those that are not."));
 }
 
+void
+cmblock_require_site_for_clients(const SiteRow *row)
+{
+	if (row->kind != SITE_PRIMARY)
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("a client cannot be assigned to site %s", cmblock_site_code_string(row->code)),
+				errdetail("It is a %s site; clients are assigned to primary sites.",
+						  cmblock_enum_label(ENUM_SITE_KIND, row->kind)));
+}
+
 /* What add_site asks of the parent. */
 static void
 check_parent(const SiteIdentity *here, SiteCode code, SiteKind kind, SiteCode parent)

@@ -42,4 +42,7 @@ extern bool cmblock_lookup_site(SiteCode code, SiteRow *row);
 /* The same; an error (42704) if it is not there, or is retired. */
 extern void cmblock_require_live_site(SiteCode code, SiteRow *row);
 
+/* An error (22023) if it is not a primary site: no other has clients. */
+extern void cmblock_require_site_for_clients(const SiteRow *row);
+
 #endif

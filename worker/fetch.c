@@ -263,22 +263,22 @@ header_callback(char *line, size_t one, size_t length, void *arg)
 static bool
 is_here(const struct sockaddr *address)
 {
+	uint32 a;
+
 	if (address->sa_family == AF_INET6)
 	{
-		const struct in6_addr *a = &((const struct sockaddr_in6 *) address)->sin6_addr;
+		const struct in6_addr *a6 = &((const struct sockaddr_in6 *) address)->sin6_addr;
 
-		if (!IN6_IS_ADDR_V4MAPPED(a))
-			return IN6_IS_ADDR_LOOPBACK(a) || IN6_IS_ADDR_LINKLOCAL(a) || IN6_IS_ADDR_UNSPECIFIED(a);
-		return a->s6_addr[12] == 127 || a->s6_addr[12] == 0 ||
-			   (a->s6_addr[12] == 169 && a->s6_addr[13] == 254);
+		if (!IN6_IS_ADDR_V4MAPPED(a6))
+			return IN6_IS_ADDR_LOOPBACK(a6) || IN6_IS_ADDR_LINKLOCAL(a6) || IN6_IS_ADDR_UNSPECIFIED(a6);
+		memcpy(&a, &a6->s6_addr[12], sizeof(a));
 	}
-	if (address->sa_family == AF_INET)
-	{
-		uint32 a = pg_ntoh32(((const struct sockaddr_in *) address)->sin_addr.s_addr);
-
-		return a >> 24 == 127 || a >> 24 == 0 || a >> 16 == (169 << 8 | 254);
-	}
-	return false;
+	else if (address->sa_family == AF_INET)
+		a = ((const struct sockaddr_in *) address)->sin_addr.s_addr;
+	else
+		return false;
+	a = pg_ntoh32(a);
+	return a >> 24 == 127 || a >> 24 == 0 || a >> 16 == (169 << 8 | 254);
 }
 
 /*
